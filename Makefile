@@ -1,0 +1,36 @@
+# One virtual environment, set up on first use from exact versions. Everything below works on a fresh machine
+# with Python 3.11 or later, make and pip.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint results bench clean
+
+demo: $(READY)  ## the main job, on data that ships with scikit-learn: under two minutes
+	$(BIN)/neuropil compare digits
+
+test: $(READY)  ## all tests, docstring and README examples included
+	$(BIN)/pytest
+
+lint: $(READY)  ## format, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+results: $(READY)  ## make the tables in results/ again, from data under NEUROPIL_DATA; takes hours
+	for recipe in digits fashion-mnist cifar-10; do \
+		$(BIN)/neuropil compare $$recipe && cp runs/$$recipe/results.csv results/$$recipe.csv || exit 1; \
+	done
+
+bench: $(READY)  ## time a sparse layer against a dense and a masked one
+	$(BIN)/python benchmarks/layer.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

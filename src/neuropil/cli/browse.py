@@ -1,0 +1,152 @@
+"""Commands that tell what there is: lists, one thing in full, the state of the data."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.syntax import Syntax
+from rich.table import Table
+
+from neuropil.cli.runs import DataRoot
+
+Topic = Annotated[str | None, typer.Argument(help="recipes, patterns or data; default: all.", show_default=False)]
+
+
+def list_(topic: Topic = None) -> None:
+    """List what there is: recipes, wiring patterns, data sets."""
+    from neuropil.compare.registry import nearest
+
+    topics: dict[str, Callable[[], dict[str, str]]] = {"recipes": _recipes, "patterns": _patterns, "data": _data_sets}
+    if topic is not None and topic not in topics:
+        raise ValueError(f"list: topic must be one of {', '.join(topics)}, got {topic!r}{nearest(topic, [*topics])}")
+    console = Console()
+    for title, entries in topics.items():
+        if topic not in (None, title):
+            continue
+        table = Table(title=title, title_style="bold", title_justify="left", show_header=False, box=None, padding=(0, 2))
+        for name, what in entries().items():
+            table.add_row(f"[cyan]{escape(name)}[/]", escape(what))
+        console.print(table)
+        console.print()
+    console.print("more on one of them: neuropil show NAME", style="dim")
+
+
+def show(name: Annotated[str, typer.Argument(help="Name of a recipe, a pattern or a data set.")]) -> None:
+    """Show one recipe, pattern or data set: what it is, where it comes from, its settings."""
+    from neuropil.compare.recipe import bundled_recipes
+    from neuropil.compare.registry import ARRANGEMENTS, PATTERNS, nearest
+    from neuropil.data import SOURCES
+    from neuropil.models import mixer
+
+    console = Console()
+    found = False
+    if name in SOURCES:
+        found = True
+        _show_data_set(name, console)
+    if name in PATTERNS:
+        found = True
+        _show_documented(name, PATTERNS[name], PATTERNS[name], console)
+    if name in ARRANGEMENTS:
+        found = True
+        _show_documented(name, mixer, ARRANGEMENTS[name][0], console, without=ARRANGEMENTS[name][1])
+    if name in bundled_recipes():
+        found = True
+        path = bundled_recipes()[name]
+        console.print(f"[bold]recipe {name}[/]  [dim]{escape(str(path))}[/]", soft_wrap=True)
+        console.print(Syntax(path.read_text(encoding="utf-8"), "yaml", background_color="default"))
+    if name == "recipe":
+        found = True
+        _show_recipe_keys(console)
+    if not found:
+        known = [*bundled_recipes(), *PATTERNS, *ARRANGEMENTS, *SOURCES, "recipe"]
+        raise ValueError(f"show: name must be one that `neuropil list` shows, got {name!r}{nearest(name, known)}")
+
+
+def check_data(
+    name: Annotated[str | None, typer.Argument(help="Name of a data set; default: all.", show_default=False)] = None,
+    data: DataRoot = None,
+) -> None:
+    """Check the files of data sets: there, whole, and of the right structure. Downloads nothing."""
+    from neuropil.data import SOURCES, check
+
+    colours = {"ok": "green", "missing": "yellow", "damaged": "red"}
+    table = Table("data set", "state", "what was found", "the publisher's files", box=None, padding=(0, 2))
+    checks = [check(one, data) for one in ([name] if name else SOURCES)]
+    for found in checks:
+        state = f"[{colours[found.state]}]{found.state}[/]"
+        table.add_row(found.name, state, escape(found.detail), found.published)
+    Console().print(table)
+    if any(found.state == "damaged" or (name and found.state == "missing") for found in checks):
+        raise typer.Exit(2)
+
+
+def _recipes() -> dict[str, str]:
+    from neuropil.compare.recipe import bundled_recipes
+
+    return {
+        name: yaml.safe_load(path.read_text(encoding="utf-8"))["question"] for name, path in bundled_recipes().items()
+    }
+
+
+def _patterns() -> dict[str, str]:
+    from neuropil.compare.registry import ARRANGEMENTS, PATTERNS
+    from neuropil.models import mixer
+
+    lines = {name: _first_line(cls) for name, cls in PATTERNS.items()}
+    return lines | dict.fromkeys(ARRANGEMENTS, _first_line(mixer))
+
+
+def _data_sets() -> dict[str, str]:
+    from neuropil.data import SOURCES
+
+    return {name: source.what for name, source in SOURCES.items()}
+
+
+def _first_line(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n")[0]
+
+
+def _show_documented(
+    name: str, documented: Any, cls: type, console: Console, *, without: frozenset[str] = frozenset()
+) -> None:
+    """Print a docstring without its example, then the settings with their defaults."""
+    text = (inspect.getdoc(documented) or "").partition("\nExample:")[0].rstrip()
+    console.print(f"[bold]pattern {name}[/]  [dim]{documented.__module__}.{documented.__qualname__}[/]\n")
+    console.print(escape(text), highlight=False)
+    table = Table("setting", "default", title="\nin a recipe", title_justify="left", box=None, padding=(0, 2))
+    for field in dataclasses.fields(cls):
+        if field.name not in without:
+            required = field.default is dataclasses.MISSING
+            table.add_row(field.name, "(required)" if required else escape(str(field.default)))
+    console.print(table)
+
+
+def _show_data_set(name: str, console: Console) -> None:
+    from neuropil.data import SOURCES
+
+    source = SOURCES[name]
+    console.print(f"[bold]data {name}[/]  {escape(source.title)}\n{escape(source.what)}", highlight=False)
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for field in dataclasses.fields(source):
+        if field.name not in ("name", "title", "what"):
+            table.add_row(field.name.replace("_", " "), escape(str(getattr(source, field.name))))
+    console.print(table)
+
+
+def _show_recipe_keys(console: Console) -> None:
+    from neuropil.compare.recipe import DataSection, ModelSection, Recipe, TrainingSection
+
+    console.print("[bold]recipe[/]  keys of a recipe file, and of key=value on the command line\n")
+    table = Table("key", "default", "meaning", box=None, padding=(0, 2))
+    for prefix, section in (("", Recipe), ("data.", DataSection), ("model.", ModelSection), ("training.", TrainingSection)):
+        for key, field in section.model_fields.items():
+            if field.description:
+                default = "(required)" if field.is_required() else escape(str(field.default))
+                table.add_row(prefix + key, default, field.description)
+    console.print(table)
+    console.print("\nan arm: {pattern: NAME, setting: value, …}, or {layers: [one such a hidden layer]}")

@@ -1,0 +1,66 @@
+"""Entry point of the command: what a user got wrong is told in one sentence, never as a traceback."""
+
+import logging
+import sys
+
+import typer
+from rich.console import Console
+
+from neuropil import __version__
+from neuropil.cli import browse, runs
+
+app = typer.Typer(
+    help="Does a biological principle help, at equal parameters and equal compute, over several seeds, "
+    "and is it really faster?\n\nStart with: neuropil compare digits",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.command("compare")(runs.compare)
+app.command("run")(runs.run)
+app.command("report")(runs.report)
+app.command("list")(browse.list_)
+app.command("show")(browse.show)
+data_app = typer.Typer(help="Look after the data sets.", no_args_is_help=True)
+data_app.command("check")(browse.check_data)
+app.add_typer(data_app, name="data")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        Console().print(f"neuropil {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command; exit status 2 and one sentence for a user's mistake, 130 when interrupted."""
+    logging.basicConfig(format="neuropil: %(message)s", level=logging.WARNING)
+    try:
+        app()
+    except ValueError as error:
+        _fail(str(error), 2)
+    except OSError as error:
+        _fail(f"{error.filename or 'file'}: {error.strerror or error}", 2)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on where this one stopped", 130)
+
+
+def _fail(message: str, status: int) -> None:
+    Console(stderr=True).print(f"[bold red]neuropil:[/] {_escaped(message)}", soft_wrap=True, highlight=False)
+    sys.exit(status)
+
+
+def _escaped(message: str) -> str:
+    from rich.markup import escape
+
+    return escape(message)

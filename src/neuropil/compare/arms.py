@@ -1,0 +1,115 @@
+"""From the arms of a recipe to all that is run: their controls come with them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from neuropil.compare.recipe import Recipe, RecipeError
+from neuropil.compare.registry import describe_pattern, read_patterns
+from neuropil.connect import Dense, ErdosRenyi, Pattern
+from neuropil.data import SOURCES
+from neuropil.models import twin_arguments
+
+
+@dataclass
+class Arm:
+    """One network of a comparison.
+
+    Attributes:
+        name: its name in tables, and of its folder.
+        hidden: width of each hidden layer.
+        patterns: wiring of each hidden layer.
+        is_control: whether it was added as another arm's twin.
+        twins: name of the arm that serves as each twin (keys of :data:`neuropil.models.TWINS`); empty for controls
+            and dense arms.
+    """
+
+    name: str
+    hidden: tuple[int, ...]
+    patterns: tuple[Pattern, ...]
+    is_control: bool = False
+    twins: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether every hidden layer is dense."""
+        return all(isinstance(pattern, Dense) for pattern in self.patterns)
+
+
+def expand_arms(recipe: Recipe) -> list[Arm]:
+    """Return the arms of a recipe and their controls, controls first.
+
+    Every sparse arm is compared with a dense network of the same width, a dense one of the same number of
+    parameters, and an Erdős–Rényi one of the same density. Arms of the same expected density share them; an arm of
+    the recipe that is such a network already serves as the control.
+
+    Raises:
+        RecipeError: a wiring does not fit the layers.
+    """
+    source = SOURCES[recipe.data.name]
+    arms = [
+        Arm(name, tuple(recipe.model.hidden), read_patterns(description, len(recipe.model.hidden)))
+        for name, description in recipe.arms.items()
+    ]
+    controls: list[Arm] = []
+    for arm in arms:
+        if arm.is_dense:
+            continue
+        arguments = {
+            "input_shape": source.image_shape,
+            "n_classes": source.n_classes,
+            "hidden": arm.hidden,
+            "pattern": arm.patterns,
+            "patches": recipe.model.patches,
+            "patch_channels": recipe.model.patch_channels,
+        }
+        try:
+            _try_wiring(arguments)
+            wanted = twin_arguments(**arguments)
+        except ValueError as error:
+            raise RecipeError(f"recipe {recipe.name}: arms.{arm.name}: {error}") from error
+        for kind, twin in wanted.items():
+            made = Arm(_control_name(twin), twin["hidden"], twin["pattern"], is_control=True)
+            same = [other for other in (*arms, *controls)
+                    if other is not arm and (other.hidden, other.patterns) == (made.hidden, made.patterns)]  # fmt: skip
+            if not same:
+                controls.append(made)
+            arm.twins[kind] = (same or [made])[0].name
+    clash = {arm.name for arm in arms} & {control.name for control in controls}
+    if clash:
+        raise RecipeError(
+            f"recipe {recipe.name}: arms.{clash.pop()}: this name belongs to a control that is added; try another"
+        )
+    return controls + arms
+
+
+def run_recipe(recipe: Recipe, arm: Arm, seed: int) -> dict[str, Any]:
+    """Return, as plain values, all that decides what one run gives."""
+    return {
+        "comparison": recipe.name,
+        "arm": arm.name,
+        "seed": seed,
+        "data": recipe.data.model_dump(),
+        "model": {
+            "hidden": list(arm.hidden),
+            "patches": recipe.model.patches,
+            "patch_channels": recipe.model.patch_channels,
+            "layers": [describe_pattern(pattern) for pattern in arm.patterns],
+        },
+        "training": recipe.training.model_dump(),
+    }
+
+
+def _control_name(arguments: dict[str, Any]) -> str:
+    hidden, pattern = arguments["hidden"], arguments["pattern"]
+    random = [p.density for p in pattern if isinstance(p, ErdosRenyi)]
+    if random:
+        densities = dict.fromkeys(f"{density:.3g}" for density in random)
+        return "erdos-renyi-" + "-".join(densities)
+    return "dense-" + "-".join(str(width) for width in dict.fromkeys(hidden))
+
+
+def _try_wiring(arguments: dict[str, Any]) -> None:
+    """Draw the wirings once, so that one that does not fit is found before anything runs."""
+    from neuropil.models import ensemble_net
+
+    ensemble_net(**arguments)

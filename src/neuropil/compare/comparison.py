@@ -1,0 +1,72 @@
+"""Arms × seeds from one recipe, in one folder."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import yaml
+
+from neuropil import data
+from neuropil.compare.arms import expand_arms, run_recipe
+from neuropil.compare.parallel import Task, run_tasks
+from neuropil.compare.recipe import Recipe
+from neuropil.train import Run
+
+
+def compare(
+    recipe: Recipe,
+    folder: str | os.PathLike[str],
+    *,
+    jobs: int | None = None,
+    threads: int = 1,
+    data_root: str | os.PathLike[str] | None = None,
+    keep_checkpoints: bool = False,
+    show_download: bool = False,
+    on_progress: Callable[[Sequence[Task]], None] | None = None,
+) -> list[Task]:
+    """Do every run of a recipe that is not done yet, in parallel processes.
+
+    The runs lie in ``folder/ARM/seed-N``. Whatever is there is kept: runs that are done are not repeated, those that
+    were killed go on from their last checkpoint.
+
+    Args:
+        recipe: what to compare.
+        folder: where the comparison is kept.
+        jobs: runs at a time; default: as many as the machine has cores for.
+        threads: of each run. Timings are comparable only between runs of the same number.
+        data_root: where data is looked for, see :func:`neuropil.data.load`.
+        keep_checkpoints: keep the trained weights of each run.
+        show_download: show a progress bar where data must be downloaded.
+        on_progress: called about twice a second with all tasks.
+
+    Returns:
+        All runs, with their states.
+
+    Raises:
+        ValueError: the recipe does not fit its data, or a folder belongs to another recipe. Nothing has run then.
+    """
+    folder = Path(folder)
+    arms = expand_arms(recipe)
+    tasks = [
+        Task(run_recipe(recipe, arm, seed), folder / arm.name / f"seed-{seed}")
+        for seed in recipe.seeds
+        for arm in arms
+    ]
+    for task in tasks:
+        if (task.folder / "recipe.yaml").exists():
+            Run(task.folder, task.recipe)  # refuses the folder of another recipe before anything runs
+    if any(not (task.folder / "summary.json").exists() for task in tasks):
+        # fetched and checked once, here, before the processes read it
+        data.load(recipe.data.name, data_root, progress=show_download)
+    folder.mkdir(parents=True, exist_ok=True)
+    content = yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True)
+    (folder / "comparison.yaml").write_text(content, encoding="utf-8")
+    run_tasks(
+        tasks,
+        jobs=jobs or max(1, (os.cpu_count() or 1) // threads),
+        threads=threads,
+        data_root=Path(data_root) if data_root is not None else None,
+        keep_checkpoint=keep_checkpoints,
+        on_progress=on_progress,
+    )
+    return tasks

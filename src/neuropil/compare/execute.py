@@ -1,0 +1,143 @@
+"""One run from its recipe: data, network, optimizer, training, summary."""
+
+import logging
+import os
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from neuropil import data
+from neuropil.compare.registry import read_patterns
+from neuropil.connect import SparseLinear
+from neuropil.measure import network_cost
+from neuropil.models import EnsembleNet, ensemble_net
+from neuropil.randomness import stream
+from neuropil.train import Run, fit
+
+# the validation split and the digits' test split are the same for every seed: arms and seeds see the same images
+_SPLIT_SEED = 0
+
+
+def execute(
+    recipe: Mapping[str, Any],
+    folder: str | os.PathLike[str],
+    *,
+    data_root: str | os.PathLike[str] | None = None,
+    keep_checkpoint: bool = False,
+) -> dict[str, Any]:
+    """Do one run, or the rest of it, in this process; return its summary.
+
+    Args:
+        recipe: what :func:`neuropil.compare.arms.run_recipe` gives.
+        folder: the run folder; a run that is done is not repeated.
+        data_root: where data is looked for, see :func:`neuropil.data.load`.
+        keep_checkpoint: keep the trained weights.
+
+    Raises:
+        ValueError: the folder belongs to another recipe, or the data is missing or damaged.
+    """
+    run = Run(folder, recipe)
+    if run.summary is not None:
+        return run.summary
+    with _log_to(run.folder / "log.txt") as warnings:
+        dataset = data.load(recipe["data"]["name"], data_root, download=False)
+        dataset = data.with_validation(dataset, recipe["data"]["validation"], stream(_SPLIT_SEED, "validation"))
+        net = build_network(recipe, dataset.input_shape, dataset.n_classes)
+        training = recipe["training"]
+        optimizer = _optimizer(net, training)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR
+        scheduler = cosine(optimizer, training["epochs"]) if training["schedule"] == "cosine" else None
+        result = fit(
+            net,
+            dataset,
+            optimizer,
+            epochs=training["epochs"],
+            batch_size=training["batch_size"],
+            scheduler=scheduler,
+            precision=training["precision"],
+            clip_norm=training["clip_norm"],
+            seed=recipe["seed"],
+            run=run,
+        )
+        summary = {
+            "status": result.status,
+            "test_accuracy": result.test_accuracy,
+            "test_loss": result.test_loss,
+            "epochs": len(result.history),
+            **describe_network(net, dataset.input_shape),
+            "seconds_per_epoch": _median(result.history, "seconds"),
+            "peak_memory_bytes": max((record["peak_memory_bytes"] for record in result.history), default=None),
+            "warnings": warnings,
+        }
+        run.finish(summary, keep_checkpoint=keep_checkpoint)
+    return summary
+
+
+def build_network(recipe: Mapping[str, Any], input_shape: tuple[int, int, int], n_classes: int) -> EnsembleNet:
+    """Build the network of a run's recipe as it is before training."""
+    model = recipe["model"]
+    return ensemble_net(
+        input_shape,
+        n_classes,
+        hidden=model["hidden"],
+        pattern=read_patterns({"layers": model["layers"]}, len(model["hidden"])),
+        patches=model["patches"],
+        patch_channels=model["patch_channels"],
+        seed=recipe["seed"],
+    )
+
+
+def describe_network(net: EnsembleNet, input_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Return size and density of a network, the density that of its hidden layers together."""
+    cost = network_cost(net, torch.zeros(1, *input_shape))
+    hidden = [layer for layer in net.hidden if isinstance(layer, nn.Linear | SparseLinear)]
+    live = sum(layer.wiring.n_connections if isinstance(layer, SparseLinear) else layer.weight.numel() for layer in hidden)
+    return {
+        "parameters": cost.parameters,
+        "density": live / sum(layer.in_features * layer.out_features for layer in hidden),
+        "multiply_accumulates": cost.multiply_accumulates,
+        "kernels": [layer.kernel if isinstance(layer, SparseLinear) else "dense" for layer in hidden],
+        "neurons_without_input": sum(int((layer.wiring.fan_in() == 0).sum()) for layer in net.sparse_layers()),
+    }
+
+
+def _optimizer(net: nn.Module, training: Mapping[str, Any]) -> torch.optim.Optimizer:
+    settings = {"lr": training["learning_rate"], "weight_decay": training["weight_decay"], "fused": True}
+    if training["optimizer"] == "sgd":
+        return torch.optim.SGD(net.parameters(), momentum=training["momentum"], **settings)
+    cls = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[training["optimizer"]]
+    return cls(net.parameters(), **settings)
+
+
+def _median(history: list[dict[str, Any]], key: str) -> float | None:
+    return statistics.median(record[key] for record in history) if history else None
+
+
+class _log_to:  # noqa: N801 (used as a function)
+    """Keep the library's log in a file while the block runs; give the list of warnings."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> list[str]:
+        warnings: list[str] = []
+
+        class Collect(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                warnings.append(record.getMessage())
+
+        file = logging.FileHandler(self._path, encoding="utf-8", delay=True)
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._handlers = [file, Collect(logging.WARNING)]
+        for handler in self._handlers:
+            logging.getLogger("neuropil").addHandler(handler)
+        return warnings
+
+    def __exit__(self, *_: object) -> None:
+        for handler in self._handlers:
+            logging.getLogger("neuropil").removeHandler(handler)
+            handler.close()

@@ -1,0 +1,333 @@
+"""The pictures of a report, each a string for the ``src`` of an image.
+
+Colours and dashes are told apart by the colour-blind and in print: arms in blue, controls in greys.
+"""
+
+import base64
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from neuropil.compare.arms import run_recipe
+from neuropil.compare.labels import TWIN_WORDS
+from neuropil.compare.results import ArmResult, Results
+from neuropil.compare.sentences import FEWEST_SEEDS, verdict
+from neuropil.connect import SparseLinear, Wiring
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_ARM = "#0067a5"
+_INK, _GRID = "#33373d", "#e3e5e8"
+# one look for each twin, the same in every panel: colour, dashes, width, marker
+_TWIN_LOOKS: dict[str, tuple[str, Any, float, str]] = {
+    "dense-same-width": ("#3c4148", "solid", 1.1, "s"),
+    "dense-same-parameters": ("#6f757d", (0, (4, 1.6)), 1.3, "D"),
+    "erdos-renyi": ("#8d939b", (0, (1.2, 1.2)), 1.6, "^"),
+}
+_PANELS_A_ROW = 3
+_SKIPPED = 6  # from this many epochs on, the first ones may leave the picture below
+
+
+def learning_curves(results: Results) -> str | None:
+    """Draw validation accuracy by epoch: a panel for each sparse arm, with its three twins.
+
+    Lines are means over the seeds that have come as far, the band of the arm reaches from the lowest to the highest
+    seed. All panels share their axes, whose lower end leaves out the steep beginning.
+
+    Returns:
+        An SVG picture as a data URI, or None while no epoch is done.
+    """
+    curves = {name: _curves(arm) for name, arm in results.arms.items()}
+    if not any(curves.values()):
+        return None
+    shown = results.sparse_arms or list(results.arms.values())
+    n_columns = min(_PANELS_A_ROW, len(shown))
+    n_rows = math.ceil(len(shown) / n_columns)
+    figure = _figure(0.5 + 2.75 * n_columns, 0.75 + 2.15 * n_rows)
+    panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    for arm, ax in zip(shown, panels.flat, strict=False):
+        _style(ax)
+        for kind, (colour, dashes, width, _) in _TWIN_LOOKS.items():
+            means = _over_seeds(curves[arm.arm.twins[kind]] if arm.arm.twins else [], _mean)
+            ax.plot(*means, color=colour, linestyle=dashes, linewidth=width, label=TWIN_WORDS[kind])
+        own = curves[arm.arm.name]
+        low, high = _over_seeds(own, min), _over_seeds(own, max)
+        ax.fill_between(low[0], low[1], high[1], color=_ARM, alpha=0.22, linewidth=0)
+        ax.plot(*_over_seeds(own, _mean), color=_ARM, linewidth=1.6, label="the arm (band: lowest to highest seed)")
+        ax.set_title(arm.arm.name, fontsize=9, fontweight="bold", loc="left", color=_INK)
+    for ax in list(panels.flat)[len(shown) :]:
+        ax.set_visible(False)
+    for column in range(n_columns):  # the last panel of a column may not lie in the last row
+        last = panels[(len(shown) - 1 - column) // n_columns, column]
+        last.set_xlabel("epoch")
+        last.tick_params(labelbottom=True)
+    for row in panels:
+        row[0].set_ylabel("validation accuracy (%)")
+    panels[0, 0].set_ylim(*_accuracy_range(curves.values()))
+    panels[0, 0].set_xlim(1, max(2, results.recipe.training.epochs))
+    panels[0, 0].xaxis.get_major_locator().set_params(integer=True, nbins=6)
+    if results.sparse_arms:
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        order = [len(handles) - 1, *range(len(handles) - 1)]
+        figure.legend(
+            [handles[i] for i in order], [labels[i] for i in order], loc="outside upper left",
+            ncols=2 if n_columns < 3 else 4, frameon=False, handlelength=2.6, columnspacing=1.4,
+        )  # fmt: skip
+    return _svg(figure, "curves")
+
+
+def differences(results: Results) -> str | None:
+    """Draw the paired difference of every sparse arm to its three twins, with intervals, around a line at 0.
+
+    Full points: the interval leaves out 0. Returns an SVG picture as a data URI, or None where there is nothing yet.
+    """
+    arms = results.sparse_arms
+    found = [d.accuracy for arm in arms for d in arm.differences.values() if d.accuracy is not None]
+    if not found:
+        return None
+    figure = _figure(8.75, 0.9 + 0.26 * len(arms))
+    panels = figure.subplots(1, len(TWIN_WORDS), sharey=True, sharex=True)
+    for ax, (kind, words) in zip(panels, TWIN_WORDS.items(), strict=True):
+        _style(ax)
+        ax.grid(visible=False, axis="y")
+        ax.axvline(0, color=_INK, linewidth=0.9)
+        for y, arm in enumerate(arms):
+            difference = arm.differences[kind].accuracy
+            if difference is None:
+                continue
+            if difference.interval is not None:
+                ax.plot([100 * end for end in difference.interval], [y, y], color=_ARM, linewidth=1.4)
+            is_clear = verdict(difference) in ("better", "worse")
+            ax.plot(
+                100 * difference.mean, y, "o", color=_ARM, markersize=5.5, markerfacecolor=_ARM if is_clear else "white"
+            )
+        ax.set_title(f"− {words}", fontsize=9, loc="left", color=_INK)
+        ax.set_xlabel("points of test accuracy")
+    panels[0].set_yticks(range(len(arms)), [arm.arm.name for arm in arms])
+    panels[0].set_ylim(len(arms) - 0.4, -0.6)
+    low, high = _differences_range([(d.mean, d.interval, d.n) for d in found])
+    panels[0].set_xlim(low, high)
+    return _svg(figure, "differences")
+
+
+def accuracy_by_parameters(results: Results) -> str | None:
+    """Draw test accuracy against the number of parameters, with 95 % intervals; None while no run is done."""
+    values = {name: arm.parameters for name, arm in results.arms.items()}
+    return _scatter(results, values, {}, "parameters")
+
+
+def accuracy_by_time(results: Results) -> str | None:
+    """Draw test accuracy against seconds per epoch, with 95 % intervals and lowest–highest time."""
+    spreads = {name: arm.seconds_per_epoch for name, arm in results.arms.items()}
+    values = {name: spread.median for name, spread in spreads.items() if spread is not None}
+    ranges = {name: (spread.low, spread.high) for name, spread in spreads.items() if spread is not None}
+    return _scatter(results, values, ranges, "seconds per epoch")
+
+
+def wiring_pictures(results: Results) -> dict[str, str]:
+    """Draw the wirings of each arm that is not dense, one picture an arm, its layers side by side.
+
+    The wirings are drawn anew from the recipe's first seed, from the streams that the run itself has used.
+
+    Returns:
+        PNG pictures as data URIs, by the name of the arm.
+    """
+    return {
+        name: _wirings(wirings)
+        for name, arm in results.arms.items()
+        if not arm.arm.is_dense and (wirings := rebuild_wirings(results, arm))
+    }
+
+
+def rebuild_wirings(results: Results, arm: ArmResult) -> dict[int, Wiring]:
+    """Return the wirings of an arm as the first seed starts with them, by number of the hidden layer from 1.
+
+    Dense layers have none.
+    """
+    from neuropil.compare.execute import build_network
+    from neuropil.data import SOURCES
+
+    source = SOURCES[results.recipe.data.name]
+    recipe = run_recipe(results.recipe, arm.arm, results.recipe.seeds[0])
+    net = build_network(recipe, source.image_shape, source.n_classes)
+    layers = [layer for layer in net.hidden if hasattr(layer, "out_features")]
+    return {i: layer.wiring for i, layer in enumerate(layers, start=1) if isinstance(layer, SparseLinear)}
+
+
+def _wirings(wirings: Mapping[int, Wiring]) -> str:
+    figure = _figure(2.05 * len(wirings), 2.3)
+    for ax, (layer, wiring) in zip(figure.subplots(1, len(wirings), squeeze=False).flat, wirings.items(), strict=True):
+        wiring.plot(ax)
+        for text in list(ax.texts):  # the key to the colours stands once in the report
+            text.remove()
+        ax.set_title(f"layer {layer}: density {wiring.density:.3f}", fontsize=8, pad=5, loc="left", color=_INK)
+        ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=170)
+    return _data_uri("image/png", buffer.getvalue())
+
+
+def _scatter(
+    results: Results,
+    values: Mapping[str, float | None],
+    ranges: Mapping[str, tuple[float, float]],
+    label: str,
+) -> str | None:
+    """Draw accuracy against a cost on a logarithmic axis, names in a column at the right, joined to their points."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    shown = [(arm, values[name]) for name, arm in results.arms.items() if arm.accuracy and values.get(name)]
+    if not shown:
+        return None
+    figure = _figure(5.4, max(3.3, 0.7 + 0.2 * len(shown)))
+    ax = figure.subplots()
+    _style(ax)
+    ax.set_xscale("log")
+    looks = {twin: look for arm in results.sparse_arms for kind, twin in arm.arm.twins.items()
+             for look in [_TWIN_LOOKS[kind]]}  # fmt: skip
+    points = []
+    for arm, x in shown:
+        assert arm.accuracy is not None and x is not None  # noqa: S101 (filtered above; for the type checker)
+        colour, _, _, marker = looks.get(arm.arm.name, (_ARM, None, None, "o"))
+        y = 100 * arm.accuracy.mean
+        if arm.accuracy.interval is not None and arm.accuracy.n >= FEWEST_SEEDS:
+            ax.plot([x, x], [100 * end for end in arm.accuracy.interval], color=colour, linewidth=0.9, alpha=0.7)
+        if arm.arm.name in ranges:
+            ax.plot(ranges[arm.arm.name], [y, y], color=colour, linewidth=0.9, alpha=0.7)
+        ax.plot(x, y, marker, color=colour, markersize=5)
+        points.append((arm.arm.name, x, y, colour))
+    ax.set_ylabel("test accuracy (%)")
+    ax.set_xlabel(f"{label} (logarithmic)")
+    ax.margins(x=0.08, y=0.08)
+    low, high = ax.get_xlim()
+    if high / low < 30:
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low > 4 else (1, 1.5, 2, 3, 4, 5, 7)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 10 else f"{x:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.tick_params(axis="x", which="minor", length=0)
+    _name_points(ax, points)
+    return _svg(figure, label)
+
+
+def _name_points(ax: "Axes", points: Sequence[tuple[str, float, float, str]]) -> None:
+    """Write the names of points beside the axes, as high as they are but never on top of each other."""
+    low, high = ax.get_ylim()
+    right = ax.get_xlim()[1]
+    heights = _apart([(y - low) / (high - low) for _, _, y, _ in points], 0.2 / (ax.figure.get_figheight() - 0.6))
+    for (name, x, y, colour), height in zip(points, heights, strict=True):
+        ax.annotate(
+            name, xy=(x, y), xycoords="data", xytext=(1.06, height), textcoords="axes fraction", va="center",
+            fontsize=8, color=colour, annotation_clip=False,
+        )  # fmt: skip
+        ax.plot([x, right], [y, y], color=colour, linewidth=0.4, alpha=0.45)
+        ax.plot(
+            [1.0, 1.05], [(y - low) / (high - low), height], transform=ax.transAxes, color=colour, linewidth=0.4,
+            alpha=0.6, clip_on=False,
+        )  # fmt: skip
+    ax.set(ylim=(low, high), xlim=(ax.get_xlim()[0], right))
+
+
+def _apart(heights: Sequence[float], least: float) -> list[float]:
+    """Move heights in [0, 1] apart until neighbours are ``least`` away, as little as it takes.
+
+    Heights too close to each other are put, evenly spaced, around their common middle.
+
+    Example:
+        >>> [round(height, 2) for height in _apart([0.5, 0.9, 0.52], 0.1)]
+        [0.46, 0.9, 0.56]
+    """
+    order = sorted(range(len(heights)), key=heights.__getitem__)
+    clusters: list[tuple[float, int]] = []  # middle and number of members, upwards
+    for i in order:
+        middle, n = heights[i], 1
+        while clusters and clusters[-1][0] + clusters[-1][1] * least / 2 > middle - n * least / 2:
+            below, m = clusters.pop()
+            middle, n = (below * m + middle * n) / (m + n), m + n
+        clusters.append((middle, n))
+    placed = [middle + (k - (n - 1) / 2) * least for middle, n in clusters for k in range(n)]
+    result = [0.0] * len(heights)
+    for i, height in zip(order, placed, strict=True):
+        result[i] = height
+    return result
+
+
+def _curves(arm: ArmResult) -> list[dict[int, float]]:
+    """Return validation accuracy in percent by epoch, for each seed that has any."""
+    curves = []
+    for run in arm.runs.values():
+        curve = {}
+        for record in run.metrics:
+            epoch, accuracy = record.get("epoch"), record.get("validation_accuracy")
+            if isinstance(epoch, int) and isinstance(accuracy, int | float) and math.isfinite(accuracy):
+                curve[epoch] = 100.0 * accuracy
+        if curve:
+            curves.append(curve)
+    return curves
+
+
+def _over_seeds(
+    curves: Sequence[Mapping[int, float]], combine: Callable[[list[float]], float]
+) -> tuple[list[int], list[float]]:
+    """Return epochs, and the mean, lowest or highest of the seeds that have come as far."""
+    epochs = sorted({epoch for curve in curves for epoch in curve})
+    return epochs, [combine([curve[epoch] for curve in curves if epoch in curve]) for epoch in epochs]
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _accuracy_range(arms: Any) -> tuple[float, float]:
+    """Return the limits of the accuracy axis; of long runs, the first sixth may fall out below."""
+    curves = [curve for arm in arms for curve in arm]
+    last = max(epoch for curve in curves for epoch in curve)
+    first = 1 + last // 6 if last >= _SKIPPED else 1
+    seen = [value for curve in curves for epoch, value in curve.items() if epoch >= first]
+    low, high = min(seen), max(seen)
+    margin = 0.06 * (high - low) or 1.0
+    return low - margin, min(high + margin, 100.5)
+
+
+def _differences_range(found: Sequence[tuple[float, tuple[float, float] | None, int]]) -> tuple[float, float]:
+    """Return the limits of the axis of differences; intervals from two seeds are too long to rule it."""
+    ends = [100 * mean for mean, _, _ in found] + [0.0]
+    ends += [100 * end for _, interval, n in found if interval and n >= FEWEST_SEEDS for end in interval]
+    margin = 0.06 * (max(ends) - min(ends)) or 1.0
+    return min(ends) - margin, max(ends) + margin
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _style(ax: "Axes") -> None:
+    """Leave of an axes what a reader needs."""
+    for side, spine in ax.spines.items():
+        spine.set(visible=side in ("left", "bottom"), color="#9aa0a6", linewidth=0.8)
+    ax.tick_params(labelsize=8, length=3, color="#9aa0a6", labelcolor=_INK)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.label.set(fontsize=8.5, color=_INK)
+    ax.grid(visible=True, color=_GRID, linewidth=0.6)
+    ax.set_axisbelow(True)
+
+
+def _svg(figure: "Figure", name: str) -> str:
+    """Return a figure as SVG, the same for the same figure."""
+    import matplotlib
+
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return _data_uri("image/svg+xml", buffer.getvalue())
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

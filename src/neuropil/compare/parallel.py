@@ -1,0 +1,123 @@
+"""Runs in parallel processes, one fresh process a run."""
+
+import json
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neuropil.train.run import read_json, read_metrics
+
+
+@dataclass
+class Task:
+    """One run to do.
+
+    Attributes:
+        recipe: the run's recipe, as plain values.
+        folder: the run folder.
+        state: ``waiting``, ``running``, ``done`` or ``failed``.
+        failure: why it failed, in one sentence.
+    """
+
+    recipe: dict[str, Any]
+    folder: Path
+    state: str = "waiting"
+    failure: str | None = None
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs behind this run, as far as its folder tells."""
+        return self.recipe["training"]["epochs"] if self.state == "done" else len(read_metrics(self.folder))
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    *,
+    jobs: int,
+    threads: int,
+    data_root: Path | None,
+    keep_checkpoint: bool = False,
+    on_progress: Callable[[Sequence[Task]], None] | None = None,
+) -> None:
+    """Do all tasks that are not done yet, ``jobs`` at a time; a task that fails does not stop the others.
+
+    Args:
+        tasks: their states are kept up to date.
+        jobs: processes at a time.
+        threads: of each process.
+        data_root: where data is looked for.
+        keep_checkpoint: keep the trained weights of each run.
+        on_progress: called about twice a second, and at the end.
+    """
+    for task in tasks:
+        if read_json(task.folder / "summary.json") is not None:
+            task.state = "done"
+    context = _context()
+    waiting = [task for task in tasks if task.state == "waiting"]
+    running: dict[int, tuple[Any, Task]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                task = waiting.pop(0)
+                process = context.Process(
+                    target=_work, args=(task.recipe, task.folder, data_root, threads, keep_checkpoint), daemon=True
+                )
+                process.start()
+                task.state = "running"
+                running[process.sentinel] = (process, task)
+            for sentinel in multiprocessing.connection.wait([*running], timeout=0.5):
+                process, task = running.pop(sentinel)  # type: ignore[index]
+                process.join()
+                _settle(task, process.exitcode)
+            if on_progress is not None:
+                on_progress(tasks)
+    finally:
+        for process, _ in running.values():
+            process.terminate()
+            process.join()
+
+
+def _context() -> Any:
+    """Return how processes are started: from a server that has PyTorch loaded, where the system can fork one."""
+    if sys.platform == "win32":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["neuropil.compare.execute"])
+    return context
+
+
+def _work(recipe: dict[str, Any], folder: Path, data_root: Path | None, threads: int, keep_checkpoint: bool) -> None:
+    """Be the process of one run."""
+    import torch
+
+    torch.set_flush_denormal(True)  # before any thread starts: they take the setting over
+    torch.set_num_threads(threads)
+    from neuropil.compare.execute import execute
+
+    logging.getLogger("neuropil").addHandler(logging.NullHandler())  # the log is in the run folder
+    failure = folder / "failure.json"
+    failure.unlink(missing_ok=True)
+    try:
+        execute(recipe, folder, data_root=data_root, keep_checkpoint=keep_checkpoint)
+    except Exception as error:
+        if folder.is_dir():
+            reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            failure.write_text(json.dumps({"reason": reason}) + "\n", encoding="utf-8")
+        if not isinstance(error, ValueError):
+            logging.getLogger("neuropil").exception("the run failed")
+        os._exit(1)
+
+
+def _settle(task: Task, exit_code: int | None) -> None:
+    if read_json(task.folder / "summary.json") is not None:
+        task.state = "done"
+        return
+    reason = (read_json(task.folder / "failure.json") or {}).get("reason")
+    task.state = "failed"
+    task.failure = reason or f"its process ended with status {exit_code} and no word"

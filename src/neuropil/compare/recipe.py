@@ -1,0 +1,207 @@
+"""What a comparison is made of, read from a short YAML file and checked."""
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from neuropil.compare.registry import first_problem, nearest, read_patterns
+from neuropil.data import SOURCES
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be read or does not make sense."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class DataSection(_Section):
+    """Which data, and how much of the training part is held out for validation."""
+
+    name: str = Field("digits", description="name of the data set, see `neuropil list data`")
+    validation: float = Field(0.1, gt=0, lt=1, description="share of the training images held out for validation")
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in SOURCES:
+            raise ValueError(f"data.name must be one of {', '.join(SOURCES)}, got {name!r}{nearest(name, [*SOURCES])}")
+        return name
+
+
+class ModelSection(_Section):
+    """The network that every arm shares but for its wiring."""
+
+    hidden: list[Annotated[int, Field(ge=1)]] = Field(
+        [1024, 1024, 1024], min_length=1, description="width of each hidden layer"
+    )
+    patches: int | None = Field(None, ge=1, description="patch encoder: patches along either side; null: flat pixels")
+    patch_channels: int = Field(32, ge=1, description="patch encoder: features of each patch")
+
+
+class TrainingSection(_Section):
+    """How every arm is trained."""
+
+    epochs: int = Field(20, ge=1, description="how often all training images are seen")
+    batch_size: int = Field(256, ge=1, description="images in a step")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="adam, adamw or sgd")
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate at the start")
+    weight_decay: float = Field(1e-4, ge=0, description="weight decay (coupled, but for adamw)")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum, for sgd")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate over the epochs")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: products under autocast")
+    clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient; null: not clipped")
+
+
+class Recipe(_Section):
+    """A question and what answers it: arms × seeds on one data set.
+
+    Sparse arms bring their controls with them: see :func:`neuropil.compare.expand_arms`.
+    """
+
+    name: str = Field("recipe", description="name of the comparison", pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    question: str = Field(description="what the comparison is to find out")
+    source: str = Field("", description="where the claim comes from")
+    data: DataSection = DataSection()
+    model: ModelSection = ModelSection()
+    training: TrainingSection = TrainingSection()
+    seeds: list[int] = Field([0, 1, 2], min_length=1, description="a number of seeds, or a list of them")
+    arms: dict[str, dict[str, Any]] = Field(min_length=1, description="wirings to compare, by name")
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _counted(cls, seeds: Any) -> Any:
+        return list(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0 else seeds
+
+    @field_validator("seeds")
+    @classmethod
+    def _different(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"seeds must differ from each other, got {seeds}")
+        return seeds
+
+    @model_validator(mode="after")
+    def _wirable(self) -> Self:
+        for name, description in self.arms.items():
+            if not name or name.strip("abcdefghijklmnopqrstuvwxyz0123456789.-_'"):
+                raise ValueError(f"arms: a name must consist of a-z, 0-9, '.', '-' and '_', got {name!r}")
+            try:
+                read_patterns(description, len(self.model.hidden))
+            except ValueError as error:
+                raise ValueError(f"arms.{name}: {error}") from error
+        return self
+
+
+def bundled_recipes() -> dict[str, Path]:
+    """Return the recipes that come with neuropil, by name."""
+    folder = Path(str(resources.files("neuropil") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(recipe: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by its bundled name or its path, with some values replaced.
+
+    Args:
+        recipe: name of a bundled recipe, or path of a YAML file.
+        overrides: ``key=value``, keys as ``training.epochs``, or the last part alone where only one key ends so;
+            values as in YAML.
+
+    Raises:
+        RecipeError: there is no such recipe, it is not YAML, or a key or value is wrong.
+
+    Example:
+        >>> load_recipe("digits", ["epochs=3", "seeds=[0, 1]"]).training.epochs
+        3
+    """
+    path = _find(recipe)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise RecipeError(f"recipe {path.name} must be YAML text, got: {reason}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"recipe {path.name} must hold keys and values, got {type(content).__name__}")
+    content.setdefault("name", path.stem)
+    for override in overrides:
+        _replace(content, override)
+    return parse_recipe(content, where=f"recipe {path.name}")
+
+
+def parse_recipe(content: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
+    """Check the contents of a recipe.
+
+    Raises:
+        RecipeError: with one sentence for the first thing that is wrong.
+    """
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        unknown = [problem for problem in error.errors() if problem["type"] == "extra_forbidden"]
+        if unknown:
+            *section, key = (str(part) for part in unknown[0]["loc"])
+            known = [*_fields(section)]
+            hint = nearest(key, known) or f"; known are {', '.join(known)}"
+            raise RecipeError(f"{where}: {'.'.join([*section, key])} is unknown{hint}") from None
+        raise RecipeError(f"{where}: {first_problem(error)}") from None
+
+
+def _find(recipe: str | os.PathLike[str]) -> Path:
+    path, known = Path(recipe), bundled_recipes()
+    if path.is_file():
+        return path
+    name = os.fspath(recipe)
+    if name in known:
+        return known[name]
+    raise RecipeError(
+        f"recipe must be the path of a YAML file or one of {', '.join(known)}, got {name!r}{nearest(name, [*known])}"
+    )
+
+
+def _fields(section: Sequence[str]) -> list[str]:
+    model: Any = Recipe
+    for part in section:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+def _replace(content: dict[str, Any], override: str) -> None:
+    """Put one ``key=value`` into the contents of a recipe."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"a setting must have the form key=value, got {override!r}; try training.epochs=5")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{key}: the value must be YAML, got {text!r}") from error
+    *sections, last = _full_key(key, content).split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+    content[last] = value
+
+
+def _full_key(key: str, content: Mapping[str, Any]) -> str:
+    """Complete the last part of a key to a whole one, where only one key ends so."""
+    known = [name for name in Recipe.model_fields if name not in ("data", "model", "training", "arms")]
+    known += [f"{section}.{name}" for section in ("data", "model", "training") for name in _fields([section])]
+    arms = content.get("arms")
+    if isinstance(arms, dict):
+        known += [f"arms.{arm}.{name}" for arm, values in arms.items() if isinstance(values, dict) for name in values]
+        if key.startswith("arms.") and key.count(".") >= 2 and key.split(".")[1] in arms:
+            return key
+    if key in known:
+        return key
+    if key == "name":
+        return key
+    ending = [name for name in known if name.rpartition(".")[2] == key]
+    if len(ending) == 1:
+        return ending[0]
+    if ending:
+        raise RecipeError(f"setting {key!r} must be one key, got several; try {' or '.join(ending)}")
+    near = nearest(key, known) or nearest(key, [name.rpartition(".")[2] for name in known])
+    raise RecipeError(f"setting {key!r} is unknown{near or '; see neuropil show recipe'}")

@@ -1,0 +1,91 @@
+"""The names that recipes use for wirings, and how they become patterns and plain values again."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from neuropil.connect import Dense, Ensembles, ErdosRenyi, Pattern, ScaleFree, SmallWorld
+from neuropil.models import mixer
+
+PATTERNS: dict[str, type[Pattern]] = {
+    "dense": Dense,
+    "ensembles": Ensembles,
+    "erdos-renyi": ErdosRenyi,
+    "small-world": SmallWorld,
+    "scale-free": ScaleFree,
+}
+# wirings of a whole network: settings are those of the pattern, less what the arrangement fixes
+ARRANGEMENTS: dict[str, tuple[type[Pattern], frozenset[str]]] = {"mixer": (Ensembles, frozenset({"grouping"}))}
+
+
+def read_patterns(description: Mapping[str, Any], n_layers: int) -> tuple[Pattern, ...]:
+    """Turn what a recipe says of an arm into one pattern for each hidden layer.
+
+    Args:
+        description: ``{"pattern": name, **settings}`` for all layers, or ``{"layers": [...]}`` with one such mapping
+            a layer.
+        n_layers: number of hidden layers.
+
+    Raises:
+        ValueError: a name or a setting is unknown or wrong.
+    """
+    if "layers" in description:
+        layers = description["layers"]
+        if set(description) != {"layers"} or not isinstance(layers, list) or len(layers) != n_layers:
+            raise ValueError(f"layers must list one pattern for each of the {n_layers} hidden layers, and stand alone")
+        return tuple(read_patterns(layer, 1)[0] for layer in layers)
+    settings = {key: value for key, value in description.items() if key != "pattern"}
+    name = description.get("pattern")
+    if name in ARRANGEMENTS:
+        cls, fixed = ARRANGEMENTS[name]
+        _check_settings(name, cls, settings, fixed)
+        pattern = _build(name, cls, settings)
+        return tuple(mixer(n_layers, **{f.name: getattr(pattern, f.name) for f in dataclasses.fields(pattern)  # type: ignore[arg-type]
+                                        if f.name not in fixed}))  # fmt: skip
+    if name not in PATTERNS:
+        raise ValueError(f"pattern must be one of {', '.join([*PATTERNS, *ARRANGEMENTS])}, got {name!r}"
+                         + nearest(name, [*PATTERNS, *ARRANGEMENTS]))  # fmt: skip
+    _check_settings(name, PATTERNS[name], settings, frozenset())
+    return (_build(name, PATTERNS[name], settings),) * n_layers
+
+
+def describe_pattern(pattern: Pattern) -> dict[str, Any]:
+    """Return the plain values from which :func:`read_patterns` builds the same pattern."""
+    name = next(name for name, cls in PATTERNS.items() if type(pattern) is cls)
+    values = dataclasses.asdict(pattern)  # type: ignore[call-overload]
+    return {"pattern": name, **{key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}}
+
+
+def nearest(word: Any, choices: Sequence[str]) -> str:
+    """Return "; try 'x'" with the choice nearest to a word, or nothing where none is near."""
+    near = difflib.get_close_matches(str(word), choices, n=1, cutoff=0.5)
+    return f"; try {near[0]!r}" if near else ""
+
+
+def _check_settings(name: str, cls: type[Pattern], settings: Mapping[str, Any], fixed: frozenset[str]) -> None:
+    known = [field.name for field in dataclasses.fields(cls) if field.name not in fixed]  # type: ignore[arg-type]
+    for key in settings:
+        if key not in known:
+            raise ValueError(f"{name} has no setting {key!r}{nearest(key, known) or '; it has ' + ', '.join(known)}")
+
+
+def _build(name: str, cls: type[Pattern], settings: Mapping[str, Any]) -> Pattern:
+    try:
+        return TypeAdapter(cls).validate_python(dict(settings))
+    except ValidationError as error:
+        raise ValueError(first_problem(error, prefix=f"{name}: ")) from None
+
+
+def first_problem(error: ValidationError, *, prefix: str = "") -> str:
+    """Say the first thing that pydantic found wrong, in one sentence."""
+    problem = error.errors()[0]
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    where = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("function-", "tuple[", "list[")))
+    what = problem["msg"][0].lower() + problem["msg"][1:]
+    if problem["type"] == "missing":
+        return f"{prefix}{where} is missing"
+    return f"{prefix}{where}: {what}, got {problem['input']!r}"

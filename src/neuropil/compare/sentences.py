@@ -1,0 +1,177 @@
+"""What the numbers of a comparison allow one to say, in plain words and no more."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from neuropil.compare.labels import TWIN_WORDS
+from neuropil.compare.results import ArmResult, Difference, Results
+from neuropil.compare.statistics import Estimate, Spread
+
+Verdict = Literal["better", "worse", "no difference shown", "nothing can be concluded"]
+
+FEWEST_SEEDS = 3  # below this, an interval says next to nothing
+_NO_SPREAD = 1e-9  # a narrower interval comes of equal values, not of certainty
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is found about one sparse arm.
+
+    Attributes:
+        arm: its name.
+        label: what it is.
+        summary: one sentence over all its twins.
+        comparisons: one sentence about accuracy a twin.
+        speed: one sentence about time, against the dense twin of the same width; None before there is one.
+    """
+
+    arm: str
+    label: str
+    summary: str
+    comparisons: tuple[str, ...]
+    speed: str | None
+
+
+def findings(results: Results) -> list[Finding]:
+    """Return what is found about each sparse arm, in the order of the recipe."""
+    return [
+        Finding(
+            arm=arm.arm.name,
+            label=arm.label,
+            summary=_summary(arm),
+            comparisons=tuple(
+                compare_accuracy(arm.arm.name, arm.differences[kind], n_seeds=len(results.recipe.seeds))
+                for kind in TWIN_WORDS
+            ),
+            speed=compare_speed(arm),
+        )
+        for arm in results.sparse_arms
+    ]
+
+
+def verdict(difference: Estimate | None) -> Verdict:
+    """Say what an interval of differences allows: ``better`` or ``worse`` only if it leaves out 0.
+
+    Fewer than three seeds, and equal differences at all of them, which give no measure of spread, allow nothing.
+    """
+    if difference is None or difference.interval is None or difference.n < FEWEST_SEEDS:
+        return "nothing can be concluded"
+    low, high = difference.interval
+    if high - low < _NO_SPREAD:
+        return "no difference shown" if abs(difference.mean) < _NO_SPREAD else "nothing can be concluded"
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "no difference shown"
+
+
+def compare_accuracy(arm: str, difference: Difference, *, n_seeds: int) -> str:
+    """Say how the accuracy of an arm differs from that of a twin.
+
+    Args:
+        arm: the arm's name.
+        difference: to the twin.
+        n_seeds: of the recipe; fewer in common are named as such.
+    """
+    found = difference.accuracy
+    start = f"{arm} − {difference.twin}"
+    if found is None:
+        return f"{start}: no seed has been done by both, so nothing can be concluded."
+    seeds = f"{found.n} seed{'s' * (found.n != 1)}" if found.n == n_seeds else f"{found.n} of {n_seeds} seeds"
+    start = f"{start}: {points(found.mean)} points"
+    if found.interval is not None:
+        start = f"{start} {interval(found)}"
+    result = verdict(found)
+    if result == "nothing can be concluded":
+        reason = "too few" if found.n < FEWEST_SEEDS else "the same at every seed, which gives no measure of spread"
+        return f"{start}, {seeds}: {reason}; nothing can be concluded."
+    why = {"better": ": the interval lies above 0", "worse": ": the interval lies below 0"}.get(result, "")
+    return f"{start}, {seeds}: {result}{why}."
+
+
+def compare_speed(arm: ArmResult) -> str | None:
+    """Say how long an epoch takes against the dense twin of the same width; None where one of them is not done."""
+    difference = arm.differences["dense-same-width"]
+    time = difference.time
+    if time is None:
+        return None
+    if time.high < 1:
+        result = f"faster at {_every(time)}"
+    elif time.low > 1:
+        result = f"slower at {_every(time)}"
+    else:
+        result = "neither faster nor slower at every seed" if time.n > 1 else "as fast"
+    work = "" if difference.work is None else f", for {difference.work:.2f} of its multiply-accumulates"
+    kernels = "; the masked kernel computes the dense product" if "masked" in arm.kernels else ""
+    low_high = f" [{time.low:.2f}–{time.high:.2f}]" if time.n > 1 else ""
+    return f"An epoch takes {time.median:.2f}{low_high} of the time of {difference.twin}{work}: {result}{kernels}."
+
+
+def caveats(results: Results) -> list[str]:
+    """Return what a reader must keep in mind with these findings."""
+    sentences = []
+    made = [d.accuracy for arm in results.sparse_arms for d in arm.differences.values() if d.accuracy is not None]
+    if len(results.recipe.seeds) < FEWEST_SEEDS:
+        sentences.append(f"With fewer than {FEWEST_SEEDS} seeds, nothing can be concluded about accuracy.")
+    elif made:
+        sentences.append(
+            "“No difference shown” does not mean equal: the interval says how large a difference may still be."
+        )
+    if len(made) > 1:
+        sentences.append(
+            f"{len(made)} differences are shown, and no correction for multiple comparisons was made: where nothing "
+            "differs, about one 95 % interval in 20 leaves out 0 all the same."
+        )
+    if any(arm.count("diverged") for arm in results.arms.values()):
+        sentences.append(
+            "Runs that diverged have no accuracy and are left out of the means, so an arm that has such runs looks "
+            "better than it is."
+        )
+    if any(arm.count("running", "missing", "failed") for arm in results.arms.values()):
+        sentences.append("Some runs are not done: these are the findings so far.")
+    for key, name in (("processor", "processors"), ("gpu", "GPUs"), ("threads", "numbers of threads")):
+        values = results.environments().get(key, [])
+        if len(values) > 1:
+            listed = ", ".join(map(str, values))
+            sentences.append(f"Runs were made with different {name} ({listed}): their times cannot be compared.")
+    return sentences
+
+
+def points(share: float) -> str:
+    """Write a share in percentage points, with its sign.
+
+    Example:
+        >>> points(-0.00123), points(0.0)
+        ('−0.12', '+0.00')
+    """
+    text = f"{100 * share:+.2f}"
+    return "+0.00" if text == "-0.00" else text.replace("-", "−")
+
+
+def interval(estimate: Estimate) -> str:
+    """Write an interval in percentage points; empty where there is none."""
+    if estimate.interval is None:
+        return ""
+    low, high = estimate.interval
+    return f"[{points(low)}, {points(high)}]"
+
+
+def _summary(arm: ArmResult) -> str:
+    """Say which twins an arm is better and worse than."""
+    by_verdict: dict[Verdict, list[str]] = {}
+    for kind, words in TWIN_WORDS.items():
+        by_verdict.setdefault(verdict(arm.differences[kind].accuracy), []).append(words)
+    if list(by_verdict) == ["nothing can be concluded"]:
+        return f"{arm.arm.name}: nothing can be concluded about its accuracy."
+    phrases: dict[Verdict, str] = {
+        "better": "better than {}",
+        "worse": "worse than {}",
+        "no difference shown": "no difference shown from {}",
+        "nothing can be concluded": "nothing can be concluded about {}",
+    }
+    parts = [phrase.format(" and ".join(f"“{w}”" for w in by_verdict[key])) for key, phrase in phrases.items()
+             if key in by_verdict]  # fmt: skip
+    return f"{arm.arm.name}: {'; '.join(parts)}."
+
+
+def _every(time: Spread) -> str:
+    return "every seed" if time.n > 1 else "the one seed that both have done"

@@ -1,0 +1,142 @@
+"""Putting a wiring into an existing model, and taking it out again."""
+
+import copy
+import difflib
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import nn
+
+from neuropil.connect.linear import SparseLinear
+from neuropil.connect.pattern import Pattern
+
+
+def sparsify(
+    model: nn.Module,
+    pattern: Pattern | Mapping[str, Pattern],
+    *,
+    skip: Iterable[str] = (),
+    keep_weights: bool = False,
+    kernel: str = "auto",
+    generator: torch.Generator | None = None,
+) -> nn.Module:
+    """Return a copy of a model in which every ``nn.Linear`` has become a :class:`SparseLinear`.
+
+    Subclasses of ``nn.Linear`` stay as they are: whoever wrote them may read their weights directly, as
+    PyTorch's attention does.
+
+    Args:
+        model: any module; it is not changed. An ``nn.Linear`` itself gives a ``SparseLinear``.
+        pattern: the wiring of every layer, or one pattern for each layer by name; layers that are not named stay
+            dense.
+        skip: names of layers, or of modules that contain them, that stay dense.
+        keep_weights: take the live weights and the biases over, instead of drawing new ones.
+        kernel: as for :class:`SparseLinear`.
+        generator: where wirings and new weights come from, for each from a stream split off it; default: PyTorch's
+            default generator.
+
+    Raises:
+        ValueError: a name is not in the model, a weight is shared between layers, the pattern does not fit a layer,
+            or the model has no layer to convert.
+
+    Example:
+        >>> from neuropil.connect import Ensembles
+        >>> model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> sparsify(model, Ensembles(n_groups=8), skip=("2",), generator=generator)[0]
+        SparseLinear(in_features=64, out_features=128, block=(1, 1), density=0.2535, bias=True, kernel=masked)
+    """
+    names = [name for name, _ in model.named_modules() if name]
+    skip = (skip,) if isinstance(skip, str) else tuple(skip)
+    for name in (*skip, *(pattern if isinstance(pattern, Mapping) else ())):
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"; try {near[0]!r}" if near else f"; its modules are {', '.join(names) or 'none'}"
+            raise ValueError(f"sparsify: every name must be that of a module of the model, got {name!r}{hint}")
+
+    # wirings and weights never share numbers: each gets a stream of its own
+    wiring_stream, weight_stream = (torch.Generator().manual_seed(
+        int(torch.randint(2**62, (), generator=generator))) for _ in range(2))  # fmt: skip
+    replaced: dict[str, SparseLinear] = {}
+    for name, layer in model.named_modules():
+        chosen = pattern.get(name) if isinstance(pattern, Mapping) else pattern
+        if type(layer) is not nn.Linear or chosen is None or _is_inside(name, skip):
+            continue
+        _check_not_shared(model, name, layer)
+        try:
+            wiring = chosen.wire(layer.in_features, layer.out_features, generator=wiring_stream)
+        except ValueError as error:
+            raise ValueError(f"sparsify: layer {name!r}: {error}") from error
+        sparse = SparseLinear(
+            wiring,
+            bias=layer.bias is not None,
+            kernel=kernel,
+            generator=weight_stream,
+            device=layer.weight.device,
+            dtype=layer.weight.dtype,
+        )
+        if keep_weights:
+            sparse.copy_dense_weight(layer.weight)
+            _copy_bias(layer, sparse)
+        replaced[name] = sparse.train(layer.training)
+    if not replaced:
+        raise ValueError("sparsify: the model must have an nn.Linear that is not skipped, got none")
+    return _with_layers(model, replaced)
+
+
+def densify(model: nn.Module) -> nn.Module:
+    """Return a copy of a model in which every :class:`SparseLinear` has become the ``nn.Linear`` of equal output.
+
+    Weights are kept, zero where nothing connected. A ``SparseLinear`` itself gives an ``nn.Linear``; a model
+    without sparse layers gives an equal copy.
+
+    Example:
+        >>> from neuropil.connect import ErdosRenyi
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> layer = SparseLinear(ErdosRenyi(0.5).wire(4, 3, generator=generator), generator=generator)
+        >>> x = torch.ones(2, 4)
+        >>> torch.allclose(densify(layer)(x), layer(x))
+        True
+    """
+    replaced: dict[str, nn.Module] = {}
+    for name, layer in model.named_modules():
+        if isinstance(layer, SparseLinear):
+            dense = nn.Linear(
+                layer.in_features,
+                layer.out_features,
+                bias=layer.bias is not None,
+                device=layer.weight.device,
+                dtype=layer.weight.dtype,
+            )
+            with torch.no_grad():
+                dense.weight.copy_(layer.dense_weight())
+            _copy_bias(layer, dense)
+            replaced[name] = dense.train(layer.training)
+    return _with_layers(model, replaced)
+
+
+def _with_layers(model: nn.Module, layers: Mapping[str, nn.Module]) -> nn.Module:
+    """Return a copy of the model with the named layers in place of its own, which are never copied."""
+    if "" in layers:
+        return layers[""]
+    old = {id(model.get_submodule(name)): new for name, new in layers.items()}
+    return copy.deepcopy(model, old)
+
+
+@torch.no_grad()
+def _copy_bias(source: nn.Module, target: nn.Module) -> None:
+    if isinstance(source.bias, nn.Parameter) and isinstance(target.bias, nn.Parameter):
+        target.bias.copy_(source.bias)
+
+
+def _is_inside(name: str, modules: tuple[str, ...]) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def _check_not_shared(model: nn.Module, name: str, layer: nn.Linear) -> None:
+    for other_name, other in model.named_modules():
+        if other is not layer and any(p is layer.weight for p in other.parameters(recurse=False)):
+            raise ValueError(
+                f"sparsify: a layer's weight must be its own, got {name!r}, which shares it with {other_name!r}; "
+                f"try skip=({name!r},)"
+            )

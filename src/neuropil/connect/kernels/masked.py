@@ -1,0 +1,23 @@
+"""The reference: a dense product with a weight matrix that is zero where nothing connects."""
+
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from neuropil.connect.wiring import Wiring
+
+if TYPE_CHECKING:
+    from neuropil.connect.linear import SparseLinear
+
+NAME = "masked"
+
+
+def obstacle(wiring: Wiring) -> str | None:
+    """Return None: this kernel computes every wiring."""
+    return None
+
+
+def product(layer: "SparseLinear", x: Tensor) -> Tensor:
+    """Return x Wᵀ, ``[b, out_features]``, from ``[b, in_features]``, at the cost of a dense layer and the mask."""
+    return F.linear(x, layer.dense_weight())

@@ -1,0 +1,257 @@
+"""A linear layer of any wiring, which stores and trains its live weights."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neuropil.connect.kernels import choose_kernel
+from neuropil.connect.wiring import Wiring
+
+
+class SparseLinear(nn.Module):
+    """Apply a linear map whose connections are given by a wiring: y = x Wᵀ + b, W zero where nothing connects.
+
+    Args:
+        wiring: who connects to whom.
+        bias: whether each target neuron has a bias.
+        kernel: how the product is computed: ``auto`` (the fastest that is measured for the wiring), ``blocks``
+            (gathered dense products, for blocks larger than one synapse) or ``masked`` (the dense reference).
+        generator: where the initial weights come from; default: PyTorch's default generator.
+        device: where the parameters live.
+        dtype: floating-point type of the parameters.
+
+    Attributes:
+        weight: the live weights. For blocks larger than one synapse ``[n_blocks, columns, rows]``, in the order of
+            ``wiring.block_rows``: whatever a row of blocks reads is then one contiguous matrix. For single synapses
+            ``[out_features, in_features]``, zero where nothing connects; those entries get no gradient.
+        bias: ``[out_features]`` or None.
+
+    Shape:
+        ``[..., in_features]`` → ``[..., out_features]``.
+
+    Raises:
+        ValueError: the kernel is unknown or cannot compute the wiring; at the call: the input has other features.
+
+    Reference:
+        G2GNet, arXiv 2508.14140, for ``block=(1, 1)`` with ``kernel="masked"`` and the initial weights of
+        :meth:`reset_parameters`; other blocks are ours.
+
+    Example:
+        >>> from neuropil.connect import Ensembles
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> wiring = Ensembles(n_groups=4, block=("group", 1)).wire(64, 128, generator=generator)
+        >>> layer = SparseLinear(wiring, generator=generator)
+        >>> layer(torch.ones(2, 64)).shape
+        torch.Size([2, 128])
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    _mask: Tensor | None
+    _gather: Tensor | None
+    _scatter: Tensor | None
+
+    def __init__(
+        self,
+        wiring: Wiring,
+        *,
+        bias: bool = True,
+        kernel: str = "auto",
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self._kernel = choose_kernel(wiring, kernel)
+        n_rows, n_columns = wiring.block
+        shape = wiring.shape if wiring.block == (1, 1) else (wiring.n_blocks, n_columns, n_rows)
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.register_parameter(
+            "bias", nn.Parameter(torch.empty(wiring.out_features, device=device, dtype=dtype)) if bias else None
+        )
+        for name in ("_mask", "_gather", "_scatter"):
+            self.register_buffer(name, None, persistent=False)
+        self.set_wiring(wiring)
+        self.reset_parameters(generator)
+
+    # Wiring
+
+    @property
+    def wiring(self) -> Wiring:
+        """Who connects to whom."""
+        return self._wiring
+
+    @property
+    def in_features(self) -> int:
+        """Number of source neurons."""
+        return self._wiring.in_features
+
+    @property
+    def out_features(self) -> int:
+        """Number of target neurons."""
+        return self._wiring.out_features
+
+    @property
+    def kernel(self) -> str:
+        """Name of the kernel that computes the product."""
+        return str(self._kernel.NAME)
+
+    def set_wiring(self, wiring: Wiring) -> None:
+        """Put another wiring of the same sizes, block and number of blocks in place; weights stay where they are.
+
+        ``weight[k]`` then belongs to the new wiring's block k (for single synapses: ``weight[o, i]`` to the
+        synapse from i to o), so whoever rewires moves and clears weights and optimizer state.
+
+        Raises:
+            ValueError: sizes, block or, for blocks larger than one synapse, the number of blocks differ.
+        """
+        needed = wiring.shape if wiring.block == (1, 1) else (wiring.n_blocks, wiring.block[1], wiring.block[0])
+        if tuple(self.weight.shape) != needed:
+            raise ValueError(
+                f"SparseLinear.set_wiring: the wiring must fit weights of shape {tuple(self.weight.shape)}, got "
+                f"{wiring!r}, which needs {needed}"
+            )
+        self._wiring = wiring
+        device = self.weight.device
+        if wiring.block == (1, 1):
+            self._mask = wiring.mask().to(device=device, dtype=self.weight.dtype)
+            return
+        gather = wiring.in_order.reshape(-1, wiring.block[1])[wiring.block_columns].ravel().astype(np.int64)
+        self._reads_nobody = bool((gather < 0).any())
+        gather[gather < 0] = wiring.in_features
+        in_order = np.array_equal(gather, np.arange(wiring.in_features))
+        self._gather = None if in_order else torch.from_numpy(gather).to(device)
+        position = np.empty(wiring.out_features, dtype=np.int64)
+        real = wiring.out_order >= 0
+        position[wiring.out_order[real]] = np.flatnonzero(real)
+        in_order = len(real) == len(position) and np.array_equal(position, np.arange(len(position)))
+        self._scatter = None if in_order else torch.from_numpy(position).to(device)
+        self._columns_per_row = (np.diff(wiring.indptr) * wiring.block[1]).tolist()
+
+    # Weights
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw weights U(−b, b) with b = 1/√fan_in of each target neuron, and biases with 1/√(mean fan_in).
+
+        This is PyTorch's own start of a dense layer, with the fan-in that each neuron really has; it equals G2GNet's
+        (a dense start, each row's live weights multiplied by √(in_features / fan_in)).
+        """
+        fan_in = self._wiring.fan_in().clamp(min=1)
+        with torch.no_grad():
+            uniform = torch.rand(self.weight.shape, generator=generator, dtype=torch.float64) * 2 - 1
+            bound = fan_in.to(torch.float64).rsqrt()
+            targets, _ = self.weight_units()
+            self.weight.copy_(uniform * bound[targets.cpu().clamp(min=0)])
+            self.clear_dead_weights()
+            if self.bias is not None:
+                uniform = torch.rand(self.out_features, generator=generator, dtype=torch.float64) * 2 - 1
+                self.bias.copy_(uniform / math.sqrt(self._wiring.fan_in().double().mean()))
+
+    def weight_units(self) -> tuple[Tensor, Tensor]:
+        """Return the target and the source neuron of every entry of ``weight``, two int64 tensors.
+
+        They broadcast to the shape of ``weight``; −1 marks an entry beyond the neurons that exist (groups of
+        uneven size).
+        """
+        wiring, device = self._wiring, self.weight.device
+        if wiring.block == (1, 1):
+            targets, sources = np.arange(wiring.out_features)[:, None], np.arange(wiring.in_features)[None, :]
+        else:
+            targets = wiring.out_order.reshape(-1, 1, wiring.block[0])[wiring.block_rows]
+            sources = wiring.in_order.reshape(-1, wiring.block[1], 1)[wiring.block_columns]
+        return tuple(torch.from_numpy(side.astype(np.int64)).to(device) for side in (targets, sources))  # type: ignore[return-value]
+
+    @torch.no_grad()
+    def clear_dead_weights(self) -> None:
+        """Set to zero every stored entry that no connection uses."""
+        if self._mask is not None:
+            self.weight.mul_(self._mask)
+        elif self._wiring.is_padded:
+            targets, sources = self.weight_units()
+            self.weight.mul_((targets >= 0) & (sources >= 0))
+
+    def dense_weight(self) -> Tensor:
+        """Return W, ``[out_features, in_features]``, zero where nothing connects; gradients flow through."""
+        if self._mask is not None:
+            return self.weight * self._mask
+        wiring = self._wiring
+        (grid_rows, grid_columns), (rows, columns) = wiring.grid, wiring.block
+        at = tuple(torch.from_numpy(side.astype(np.int64)).to(self.weight.device)
+                   for side in (wiring.block_rows, wiring.block_columns))  # fmt: skip
+        blocks = self.weight.new_zeros(grid_rows, grid_columns, columns, rows).index_put(at, self.weight)
+        dense = blocks.permute(0, 3, 1, 2).reshape(grid_rows * rows, grid_columns * columns)
+        if self._scatter is not None:
+            dense = dense.index_select(0, self._scatter)
+        position = np.argsort(wiring.in_order, kind="stable")[len(wiring.in_order) - wiring.in_features :]
+        return dense.index_select(1, torch.from_numpy(position).to(dense.device))
+
+    @torch.no_grad()
+    def copy_dense_weight(self, dense: Tensor) -> None:
+        """Take the live weights from a dense matrix ``[out_features, in_features]``; the others are ignored.
+
+        Raises:
+            ValueError: the matrix has another shape.
+        """
+        if tuple(dense.shape) != self._wiring.shape:
+            raise ValueError(
+                f"SparseLinear.copy_dense_weight: dense must have shape {self._wiring.shape}, got {tuple(dense.shape)}"
+            )
+        targets, sources = self.weight_units()
+        self.weight.copy_(dense.to(self.weight.device)[targets.clamp(min=0), sources.clamp(min=0)])
+        self.clear_dead_weights()
+
+    # Computing
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x Wᵀ + b, ``[..., out_features]``, from ``[..., in_features]``."""
+        if x.shape[-1] != self.in_features:
+            raise ValueError(
+                f"SparseLinear: the input's last dimension must be in_features={self.in_features}, got shape "
+                f"{tuple(x.shape)}"
+            )
+        y: Tensor = self._kernel.product(self, x.reshape(-1, self.in_features))
+        if self.bias is not None:
+            y = y + self.bias.to(y.dtype)
+        return y.reshape(*x.shape[:-1], self.out_features)
+
+    def extra_repr(self) -> str:
+        """Return what ``repr`` shows of the layer."""
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, block={self._wiring.block}, "
+            f"density={self._wiring.density:.4g}, bias={self.bias is not None}, kernel={self.kernel}"
+        )
+
+    # Storing: the wiring travels with the weights
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name, tensor in self._wiring.to_tensors().items():
+            destination[f"{prefix}wiring.{name}"] = tensor
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        start = f"{prefix}wiring."
+        stored = {key.removeprefix(start): value for key, value in state_dict.items() if key.startswith(start)}
+        if stored:
+            try:
+                self.set_wiring(Wiring.from_tensors(stored))
+            except ValueError as error:
+                error_msgs.append(f"{error}; build the layer from the stored wiring first")
+        else:
+            missing_keys.append(f"{start}indices")
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        unexpected_keys[:] = [key for key in unexpected_keys if not key.startswith(start)]

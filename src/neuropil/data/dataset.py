@@ -1,0 +1,162 @@
+"""Images and labels in memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images with their labels.
+
+    Attributes:
+        images: uint8 ``[n, c, h, w]``.
+        labels: int64 ``[n]``.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A classification data set, kept as bytes and normalized batch by batch.
+
+    Attributes:
+        name: name of its source.
+        train: training images.
+        test: test images.
+        validation: images held out from the training part by :func:`with_validation`, or None.
+        classes: name of each class.
+        max_value: largest value a pixel can have: 255, for the digits 16.
+        mean: of each channel over the training part, pixels scaled to [0, 1].
+        std: standard deviation, likewise.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    max_value: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    validation: Split | None = None
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """``(channels, height, width)`` of an image."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Return (images / max_value − mean) / std, float32, of uint8 images ``[b, c, h, w]``.
+
+        A channel that is constant over the training part is centred only.
+        """
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        scale = torch.where(std > 0, std, 1.0) * self.max_value
+        return (images - mean * self.max_value) / scale
+
+    def batches(
+        self, split: Split, batch_size: int, generator: torch.Generator | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield normalized images ``[b, c, h, w]`` and labels ``[b]``; the last batch may be smaller.
+
+        Args:
+            split: which part of the data.
+            batch_size: images a batch, at least 1.
+            generator: where a random order comes from; None: in order.
+
+        Raises:
+            ValueError: the batch size is below 1.
+
+        Example:
+            >>> from neuropil import data
+            >>> digits = data.load("digits")
+            >>> images, labels = next(digits.batches(digits.train, 32))
+            >>> images.shape, images.dtype, labels.shape
+            (torch.Size([32, 1, 8, 8]), torch.float32, torch.Size([32]))
+        """
+        if batch_size < 1:
+            raise ValueError(f"Dataset.batches: batch_size must be at least 1, got {batch_size}")
+        order = None if generator is None else torch.randperm(len(split), generator=generator)
+        for start in range(0, len(split), batch_size):
+            chosen = slice(start, start + batch_size)
+            index = chosen if order is None else order[chosen]
+            yield self.normalize(split.images[index]), split.labels[index]
+
+
+def make_dataset(name: str, train: Split, test: Split, classes: tuple[str, ...], max_value: int) -> Dataset:
+    """Return a data set with the mean and deviation of its training part."""
+    mean, std = _moments(train.images, max_value)
+    return Dataset(name, train, test, classes, max_value, mean, std)
+
+
+def with_validation(dataset: Dataset, fraction: float, generator: torch.Generator) -> Dataset:
+    """Hold out a stratified validation split; mean and deviation become those of the training images that are left.
+
+    Args:
+        dataset: its training part is divided; it is not changed.
+        fraction: share of the training part to hold out, in (0, 1). Exactly round(fraction · n) images are held
+            out, of each class as near to its share as whole numbers allow.
+        generator: where the choice comes from.
+
+    Raises:
+        ValueError: the fraction is out of range, or leaves one side empty.
+
+    Example:
+        >>> from neuropil import data
+        >>> digits = data.with_validation(data.load("digits"), 0.1, torch.Generator().manual_seed(0))
+        >>> len(digits.train), len(digits.validation)
+        (970, 108)
+    """
+    n = len(dataset.train)
+    n_held_out = round(fraction * n)
+    if not 0 < n_held_out < n:
+        raise ValueError(
+            f"with_validation: fraction must lie in (0, 1) and leave images on either side, got {fraction:g} of {n}"
+        )
+    held_out = stratified_choice(dataset.train.labels, n_held_out, generator)
+    keep = torch.ones(n, dtype=torch.bool)
+    keep[held_out] = False
+    train, validation = (
+        Split(dataset.train.images[part], dataset.train.labels[part]) for part in (keep, ~keep)
+    )
+    mean, std = _moments(train.images, dataset.max_value)
+    return replace(dataset, train=train, validation=validation, mean=mean, std=std)
+
+
+def stratified_choice(labels: Tensor, n_chosen: int, generator: torch.Generator) -> Tensor:
+    """Choose items so that each class keeps its share, by largest remainder; return their numbers, ascending."""
+    counts = torch.bincount(labels)
+    shares = counts.double() * n_chosen / len(labels)
+    quota = shares.floor().long()
+    rest = shares - quota
+    quota[torch.argsort(rest, descending=True, stable=True)[: n_chosen - int(quota.sum())]] += 1
+    chosen = []
+    for label, take in enumerate(quota.tolist()):
+        members = (labels == label).nonzero().flatten()
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:take]])
+    return torch.cat(chosen).sort().values
+
+
+def _moments(images: Tensor, max_value: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of each channel, pixels scaled to [0, 1], from counts of the 256 values: exact."""
+    means, deviations = [], []
+    value = torch.arange(256, dtype=torch.float64) / max_value
+    for channel in images.unbind(1):
+        counts = torch.bincount(channel.reshape(-1), minlength=256).double()
+        mean = float((counts * value).sum() / counts.sum())
+        means.append(mean)
+        deviations.append(float((counts * (value - mean) ** 2).sum() / counts.sum()) ** 0.5)
+    return tuple(means), tuple(deviations)

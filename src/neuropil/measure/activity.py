@@ -1,0 +1,85 @@
+"""Which units take part: dead and saturated ones."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+# activations whose output is bounded, with their bounds
+_BOUNDS: dict[type[nn.Module], tuple[float, float]] = {
+    nn.Sigmoid: (0.0, 1.0),
+    nn.Hardsigmoid: (0.0, 1.0),
+    nn.Tanh: (-1.0, 1.0),
+    nn.Hardtanh: (-1.0, 1.0),
+    nn.ReLU6: (0.0, 6.0),
+    nn.Softsign: (-1.0, 1.0),
+}
+_UNBOUNDED = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus)
+
+
+@dataclass(frozen=True)
+class LayerActivity:
+    """How many units of one activation layer take part on a batch.
+
+    Attributes:
+        name: the activation's name in the model.
+        n_units: units; of a convolution, channels.
+        dead: share of units, in [0, 1], whose output is exactly 0 for every sample (and position).
+        saturated: share of units, in [0, 1], whose output lies within 1 % of the activation's range from one of
+            its bounds for every sample, dead ones left out; always 0 for unbounded activations.
+    """
+
+    name: str
+    n_units: int
+    dead: float
+    saturated: float
+
+
+@torch.no_grad()
+def layer_activity(model: nn.Module, batch: Tensor) -> list[LayerActivity]:
+    """Run a batch through a model in evaluation mode and say, per activation layer, which units take part.
+
+    Args:
+        model: any module whose activations are modules (``nn.ReLU``, …); others are not seen.
+        batch: input ``[b, …]``; the rule is "for every sample of this batch", so give at least a hundred.
+
+    Returns:
+        One entry for each call of an activation layer, in the order of the calls.
+
+    Example:
+        >>> layer = nn.Linear(2, 2)
+        >>> _ = layer.bias.data.copy_(torch.tensor([-100.0, 100.0]))
+        >>> layer_activity(nn.Sequential(layer, nn.ReLU()), torch.ones(4, 2))
+        [LayerActivity(name='1', n_units=2, dead=0.5, saturated=0.0)]
+    """
+    found: list[LayerActivity] = []
+
+    def watch(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
+        def record(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+            # units first: channels of images, otherwise the last axis
+            units = output.movedim(1, 0) if output.dim() == 4 else output.movedim(-1, 0)
+            units = units.reshape(units.shape[0], -1)
+            dead = (units == 0).all(dim=1)
+            saturated = torch.zeros_like(dead)
+            bounds = _BOUNDS.get(type(layer))
+            if bounds is not None:
+                margin = 0.01 * (bounds[1] - bounds[0])
+                for near in (units <= bounds[0] + margin, units >= bounds[1] - margin):
+                    saturated |= near.all(dim=1)
+            saturated &= ~dead
+            shares = (float(flag.double().mean()) for flag in (dead, saturated))
+            found.append(LayerActivity(name, len(dead), *shares))
+
+        return layer.register_forward_hook(record)
+
+    handles = [
+        watch(name, layer) for name, layer in model.named_modules() if isinstance(layer, (*_BOUNDS, *_UNBOUNDED))
+    ]
+    training = model.training
+    try:
+        model.eval()(batch)
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    return found

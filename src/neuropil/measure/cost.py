@@ -1,0 +1,90 @@
+"""What a network costs: parameters, connections, multiply-accumulates."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from neuropil.connect import SparseLinear
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The size of a network, counting live connections only.
+
+    Attributes:
+        parameters: trained numbers: live weights, biases, and all parameters of other layers.
+        connections: live connections of the linear layers, the read-out included.
+        possible_connections: what ``connections`` would be if every one of those layers were dense.
+        multiply_accumulates: of one sample's forward pass, in linear and convolutional layers; biases, activations
+            and normalization are not counted. What a kernel really executes may be more: the masked one always
+            computes the dense product.
+    """
+
+    parameters: int
+    connections: int
+    possible_connections: int
+    multiply_accumulates: int
+
+    @property
+    def density(self) -> float:
+        """Connections over possible connections of all linear layers together, in (0, 1]."""
+        return self.connections / self.possible_connections if self.possible_connections else 1.0
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of parameters, dead entries of sparse layers left out; a shared one counts once.
+
+    Example:
+        >>> from neuropil.connect import Ensembles, sparsify
+        >>> model = sparsify(nn.Linear(64, 64, bias=False), Ensembles(n_groups=8, p_inter=0.0))
+        >>> count_parameters(model)
+        512
+    """
+    stored = sum(parameter.numel() for parameter in model.parameters())
+    sparse = [layer for layer in model.modules() if isinstance(layer, SparseLinear)]
+    return stored - sum(layer.weight.numel() - layer.wiring.n_connections for layer in sparse)
+
+
+@torch.no_grad()
+def network_cost(model: nn.Module, sample: Tensor) -> Cost:
+    """Count what a model costs; one forward pass of ``sample`` finds what runs and how often.
+
+    Args:
+        model: any module.
+        sample: a batch that the model accepts, any batch size of at least 1.
+
+    Returns:
+        The cost; multiply-accumulates are those of one sample.
+    """
+    connections = possible = multiply_accumulates = 0
+    seen: set[nn.Module] = set()
+
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal connections, possible, multiply_accumulates
+        if isinstance(layer, nn.Conv2d):
+            positions = output.shape[-2] * output.shape[-1] * output.shape[0]
+            multiply_accumulates += layer.weight.numel() * positions
+            return
+        live = layer.wiring.n_connections if isinstance(layer, SparseLinear) else layer.weight.numel()  # type: ignore[operator,union-attr]
+        multiply_accumulates += live * (output.numel() // output.shape[-1])
+        if layer not in seen:
+            seen.add(layer)
+            connections += live
+            possible += layer.in_features * layer.out_features  # type: ignore[operator]
+
+    counted = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d | SparseLinear)]
+    handles = [layer.register_forward_hook(count) for layer in counted]
+    training = model.training
+    try:
+        model.eval()(sample)
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    return Cost(
+        parameters=count_parameters(model),
+        connections=connections,
+        possible_connections=possible,
+        multiply_accumulates=multiply_accumulates // sample.shape[0],
+    )

@@ -1,0 +1,86 @@
+"""The networks that a sparse one must be compared with."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from neuropil.connect import Dense, ErdosRenyi
+from neuropil.models.ensemble_net import EnsembleNet, ensemble_net
+
+TWINS = {
+    "dense-same-width": "dense layers of the same width: the upper cost",
+    "dense-same-parameters": "dense layers, narrow enough to have the same number of parameters",
+    "erdos-renyi": "layers of the same width and density, wired at random: structure without a plan",
+}
+
+
+def twins(net: EnsembleNet) -> dict[str, EnsembleNet]:
+    """Build the three controls of a sparse network, by the names in ``TWINS``, from the same seed.
+
+    Example:
+        >>> net = ensemble_net((1, 8, 8), 10, hidden=[256, 256, 256])
+        >>> [twin.arguments["hidden"] for twin in twins(net).values()]
+        [(256, 256, 256), (125, 125, 125), (256, 256, 256)]
+    """
+    return {name: ensemble_net(**arguments) for name, arguments in twin_arguments(**net.arguments).items()}
+
+
+def twin_arguments(**arguments: Any) -> dict[str, dict[str, Any]]:
+    """Return, for arguments of :func:`ensemble_net`, those of its three twins, nothing being drawn.
+
+    Densities and parameters are the expected ones of the patterns, so that one set of twins serves every seed and
+    every grouping of the same density. The Erdős–Rényi twin has exactly the expected number of connections.
+
+    Args:
+        arguments: all that :func:`ensemble_net` takes, with one pattern a layer, as in ``EnsembleNet.arguments``.
+    """
+    in_features = _encoded_features(arguments)
+    hidden, patterns = arguments["hidden"], arguments["pattern"]
+    sizes = list(zip([in_features, *hidden], hidden, strict=False))
+    densities = [p.expected_density(*size) for p, size in zip(patterns, sizes, strict=True)]
+    live = round(sum(d * i * o for d, (i, o) in zip(densities, sizes, strict=True)))
+    head = live + sum(hidden) + (hidden[-1] + 1) * arguments["n_classes"]
+    narrow = matched_widths(hidden, in_features=in_features, n_classes=arguments["n_classes"], n_parameters=head)
+    random = tuple(Dense() if d == 1.0 else ErdosRenyi(density=d, exact=True) for d in densities)
+    dense = (Dense(),) * len(hidden)
+    return {
+        "dense-same-width": {**arguments, "pattern": dense},
+        "dense-same-parameters": {**arguments, "pattern": dense, "hidden": narrow},
+        "erdos-renyi": {**arguments, "pattern": random, "kernel": "auto"},
+    }
+
+
+def matched_widths(
+    hidden: Sequence[int], *, in_features: int, n_classes: int, n_parameters: int
+) -> tuple[int, ...]:
+    """Return hidden widths, in the proportions given, whose dense network has the nearest number of parameters.
+
+    Args:
+        hidden: the widths to shrink, such as (1024, 1024, 1024).
+        in_features: features that enter the first hidden layer.
+        n_classes: outputs of the read-out.
+        n_parameters: weights and biases of hidden layers and read-out together; at most those of ``hidden`` itself.
+
+    Example:
+        >>> matched_widths([1024] * 3, in_features=784, n_classes=10, n_parameters=750_000)
+        (445, 445, 445)
+    """
+
+    def widths(first: int) -> tuple[int, ...]:
+        return tuple(max(1, round(width * first / hidden[0])) for width in hidden)
+
+    def parameters(first: int) -> int:
+        sizes = [in_features, *widths(first), n_classes]
+        return sum((i + 1) * o for i, o in zip(sizes, sizes[1:], strict=False))
+
+    low, high = 1, hidden[0]
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if parameters(middle) <= n_parameters else (low, middle)
+    return widths(min((low, high), key=lambda first: abs(parameters(first) - n_parameters)))
+
+
+def _encoded_features(arguments: dict[str, Any]) -> int:
+    if arguments["patches"] is not None:
+        return int(arguments["patch_channels"]) * int(arguments["patches"]) ** 2
+    channels, height, width = arguments["input_shape"]
+    return int(channels * height * width)

@@ -1,0 +1,97 @@
+"""Everything that training needs to go on, in one safetensors file."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+_FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is damaged, or belongs to something else."""
+
+
+def save_checkpoint(
+    path: Path, *, epoch: int, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None
+) -> None:
+    """Write weights, wirings, optimizer and schedule; the file appears whole or not at all."""
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    state = optimizer.state_dict()
+    scalars: dict[str, dict[str, Any]] = {}
+    for index, values in state["state"].items():
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{index}.{name}"] = value
+            else:
+                scalars.setdefault(str(index), {})[name] = value
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    description = {
+        "format": _FORMAT,
+        "epoch": epoch,
+        "optimizer": {"scalars": scalars, "param_groups": state["param_groups"]},
+        "scheduler": None if scheduler is None else scheduler.state_dict(),
+        "checksum": _checksum(tensors),
+    }
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, metadata={"neuropil": json.dumps(description)})
+    os.replace(partial, path)
+
+
+def load_checkpoint(
+    path: Path, *, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None
+) -> int:
+    """Put a checkpoint's contents in place and return the number of epochs that it has behind it.
+
+    Everything is read and checked before anything is changed.
+
+    Raises:
+        CheckpointError: the file is damaged or does not fit.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            description = json.loads((file.metadata() or {}).get("neuropil", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path.name} cannot be read: {error}") from error
+    if description.get("format") != _FORMAT:
+        raise CheckpointError(f"{path.name} must be a neuropil checkpoint of format {_FORMAT}, got another file")
+    if description["checksum"] != _checksum(tensors):
+        raise CheckpointError(f"{path.name} is damaged: its checksum does not fit its contents")
+
+    state: dict[int, dict[str, Any]] = {}
+    for index, scalars in description["optimizer"]["scalars"].items():
+        state.setdefault(int(index), {}).update(scalars)
+    weights: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        if part == "model":
+            weights[rest] = tensor
+        else:
+            index, _, key = rest.partition(".")
+            state.setdefault(int(index), {})[key] = tensor
+    try:
+        model.load_state_dict(weights)
+        optimizer.load_state_dict({"state": state, "param_groups": description["optimizer"]["param_groups"]})
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path.name} does not fit this model and optimizer: {error}") from error
+    if scheduler is not None and description["scheduler"] is not None:
+        scheduler.load_state_dict(description["scheduler"])
+    return int(description["epoch"])
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

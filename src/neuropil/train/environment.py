@@ -1,0 +1,53 @@
+"""The machine and the versions that a run was made with."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+import neuropil
+
+_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "safetensors")
+
+
+def describe_environment() -> dict[str, str | int]:
+    """Return what is worth knowing of the machine: processor, threads, versions, commit."""
+    facts: dict[str, str | int] = {
+        "neuropil": neuropil.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        **{package: metadata.version(package) for package in _PACKAGES},
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+    }
+    if torch.cuda.is_available():
+        facts["gpu"] = torch.cuda.get_device_name()
+    return facts
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def _commit() -> str:
+    """Return the commit of the source tree that neuropil was imported from, or "unknown" outside of one."""
+    root = Path(neuropil.__file__).parents[2]
+    if not (root / ".git").exists():
+        return "unknown"
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()

@@ -1,0 +1,234 @@
+"""The training loop."""
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from neuropil.data import Dataset, Split
+from neuropil.measure import layer_activity
+from neuropil.randomness import derived_seed, stream
+from neuropil.train.memory import PeakMemory
+from neuropil.train.run import Run
+from neuropil.train.subnormals import flush_subnormals
+
+logger = logging.getLogger(__name__)
+
+Precision = Literal["float32", "bfloat16"]
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+_LOSS_CHECK_STEPS = 50  # how often the loss is looked at; looking stalls a GPU
+_ACTIVITY_SAMPLES = 1000
+_TOO_MANY = 0.5  # share of dead or saturated units above which the user is warned
+
+
+@dataclass
+class Result:
+    """What came out of a run.
+
+    Attributes:
+        status: ``finished``, or ``diverged`` where the loss was no longer a finite number.
+        history: one record an epoch, as in ``metrics.jsonl``.
+        test_loss, test_accuracy: on the test set after the last epoch, accuracy in [0, 1]; None if it diverged.
+    """
+
+    status: Literal["finished", "diverged"]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+
+
+def fit(
+    model: nn.Module,
+    dataset: Dataset,
+    optimizer: Optimizer,
+    *,
+    epochs: int,
+    batch_size: int = 256,
+    loss: Loss = F.cross_entropy,
+    scheduler: LRScheduler | None = None,
+    precision: Precision = "float32",
+    clip_norm: float | None = None,
+    seed: int = 0,
+    run: Run | None = None,
+) -> Result:
+    """Train a classifier, measure it on the validation split after each epoch, and on the test set once, at the end.
+
+    With a run folder, every epoch ends in a checkpoint, and training goes on from the last one: to the same weights,
+    bit for bit, on the same machine with the same number of threads. The order of the data and the global random
+    state that dropout uses are derived from the seed and the epoch, so nothing else needs to be kept.
+
+    Args:
+        model: maps images ``[b, c, h, w]`` to logits ``[b, n_classes]``; trained on the device it is on.
+        dataset: with or without a validation split.
+        optimizer: holds the model's parameters.
+        epochs: how often all training images are seen, at least 1.
+        batch_size: images a step, at least 1.
+        loss: of logits and labels, averaged over the batch.
+        scheduler: stepped after every epoch.
+        precision: ``bfloat16`` runs products under autocast; weights stay float32.
+        clip_norm: largest norm of the whole gradient; None: not clipped.
+        seed: of data order and noise.
+        run: where the run is kept; None: nowhere.
+
+    Returns:
+        The history and the test figures. A loss that is not finite stops the run, with status ``diverged``.
+
+    Raises:
+        ValueError: a number is out of range, the precision is unknown, or the optimizer lacks parameters.
+
+    Example:
+        >>> from neuropil import data, models
+        >>> digits = data.load("digits")
+        >>> net = models.ensemble_net(digits.input_shape, digits.n_classes, hidden=[64, 64])
+        >>> result = fit(net, digits, torch.optim.Adam(net.parameters(), lr=1e-2), epochs=5, batch_size=64)
+        >>> result.test_accuracy > 0.8
+        True
+    """
+    _check(model, optimizer, epochs, batch_size, precision, clip_norm)
+    flush_subnormals()
+    device = next(model.parameters()).device
+    peak = PeakMemory(device)
+    model_bytes = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    done = run.restore(model, optimizer, scheduler) if run else 0
+    result = Result("finished", run.metrics() if run else [])
+
+    warned: set[str] = set()
+    for epoch in range(done + 1, epochs + 1):
+        started = time.perf_counter()
+        # dropout and the like draw from PyTorch's global state: seeded here, put back afterwards
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(derived_seed(seed, "noise", epoch))
+            trained = _train_epoch(
+                model, dataset, optimizer, loss, batch_size, autocast, clip_norm, stream(seed, "order", epoch)
+            )
+        seconds = time.perf_counter() - started
+        if trained is None:
+            logger.warning("the loss is no longer a finite number in epoch %d: stopped", epoch)
+            result.status = "diverged"
+            break
+        record: dict[str, Any] = {"epoch": epoch, "train_loss": trained[0], "train_accuracy": trained[1]}
+        if dataset.validation is not None:
+            scores = evaluate(model, dataset, dataset.validation, loss=loss, precision=precision)
+            record["validation_loss"], record["validation_accuracy"] = scores
+        record["learning_rate"] = optimizer.param_groups[0]["lr"]
+        record["seconds"] = seconds
+        record["peak_memory_bytes"] = peak.bytes() + model_bytes
+        record.update(_activity(model, dataset, device, warned))
+        if scheduler is not None:
+            scheduler.step()
+        result.history.append(record)
+        if run is not None:
+            run.append(record)
+            run.save(epoch, model, optimizer, scheduler)
+    if result.status == "finished":
+        result.test_loss, result.test_accuracy = evaluate(
+            model, dataset, dataset.test, loss=loss, precision=precision
+        )
+    return result
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    dataset: Dataset,
+    split: Split,
+    *,
+    loss: Loss = F.cross_entropy,
+    precision: Precision = "float32",
+    batch_size: int = 1000,
+) -> tuple[float, float]:
+    """Return mean loss and accuracy, in [0, 1], of a model in evaluation mode on one split of a dataset."""
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    total = correct = 0.0
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        for images, labels in dataset.batches(split, batch_size):
+            images, labels = images.to(device), labels.to(device)
+            logits = model(images).float()
+            total += float(loss(logits, labels)) * len(labels)
+            correct += float((logits.argmax(1) == labels).sum())
+    model.train(training)
+    return total / len(split), correct / len(split)
+
+
+def _train_epoch(
+    model: nn.Module,
+    dataset: Dataset,
+    optimizer: Optimizer,
+    loss: Loss,
+    batch_size: int,
+    autocast: contextlib.AbstractContextManager[Any],
+    clip_norm: float | None,
+    order: torch.Generator,
+) -> tuple[float, float] | None:
+    """Train on every image once; return mean loss and accuracy on the way, or None if the loss diverged."""
+    device = next(model.parameters()).device
+    model.train()
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    for step, (images, labels) in enumerate(dataset.batches(dataset.train, batch_size, generator=order), start=1):
+        images, labels = images.to(device), labels.to(device)
+        with autocast:
+            logits = model(images)
+            value = loss(logits.float(), labels)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        if clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        optimizer.step()
+        total += value.detach() * len(labels)
+        correct += (logits.argmax(1) == labels).sum()
+        if step % _LOSS_CHECK_STEPS == 0 and not math.isfinite(float(total)):
+            return None
+    mean = float(total) / len(dataset.train)
+    return (mean, int(correct) / len(dataset.train)) if math.isfinite(mean) else None
+
+
+def _activity(model: nn.Module, dataset: Dataset, device: torch.device, warned: set[str]) -> dict[str, Any]:
+    """Return the shares of dead and saturated units by layer; warn once where they are most of a layer."""
+    images = dataset.normalize(dataset.train.images[:_ACTIVITY_SAMPLES]).to(device)
+    layers = layer_activity(model, images)
+    for layer in layers:
+        for state, share in (("dead", layer.dead), ("saturated", layer.saturated)):
+            if share > _TOO_MANY and f"{layer.name} {state}" not in warned:
+                warned.add(f"{layer.name} {state}")
+                logger.warning(
+                    "%.0f %% of the %d units of layer %r are %s: they no longer learn; try a lower learning rate",
+                    100 * share, layer.n_units, layer.name, state,
+                )  # fmt: skip
+    return {
+        "dead": {layer.name: layer.dead for layer in layers},
+        "saturated": {layer.name: layer.saturated for layer in layers},
+    }
+
+
+def _check(
+    model: nn.Module,
+    optimizer: Optimizer,
+    epochs: int,
+    batch_size: int,
+    precision: str,
+    clip_norm: float | None,
+) -> None:
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"fit: {name} must be at least 1, got {value}")
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f"fit: precision must be float32 or bfloat16, got {precision!r}")
+    if clip_norm is not None and clip_norm <= 0:
+        raise ValueError(f"fit: clip_norm must be above 0, or None, got {clip_norm:g}")
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if not any(id(parameter) in held for parameter in model.parameters()):
+        raise ValueError("fit: the optimizer must hold parameters of the model, got one that holds none of them")

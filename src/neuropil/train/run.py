@@ -1,0 +1,181 @@
+"""A run is a folder that can be killed at any moment and taken up again."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from neuropil.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from neuropil.train.environment import describe_environment
+
+logger = logging.getLogger(__name__)
+
+_KEPT_CHECKPOINTS = 2
+
+
+class RunError(ValueError):
+    """A run folder belongs to another recipe, or cannot be used."""
+
+
+class Run:
+    """A run folder: ``recipe.yaml``, ``environment.json``, ``metrics.jsonl``, checkpoints and ``summary.json``.
+
+    Opening a folder that does not exist makes it. Opening one that does goes on with it, provided that it was made
+    by the same recipe.
+
+    Args:
+        folder: where the run is kept.
+        recipe: what makes this run what it is, as plain values (numbers, strings, lists, mappings).
+
+    Raises:
+        RunError: the folder was made by another recipe, or holds other things.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> run = Run(folder, {"seed": 0})
+        >>> run.append({"epoch": 1, "train_loss": 2.3})
+        >>> Run(folder, {"seed": 0}).metrics()
+        [{'epoch': 1, 'train_loss': 2.3}]
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], recipe: Mapping[str, Any]) -> None:
+        self.folder = Path(folder)
+        self.recipe = _plain(recipe)
+        path = self.folder / "recipe.yaml"
+        if path.exists():
+            self._check_same(path)
+            return
+        if self.folder.is_file() or (self.folder.is_dir() and any(self.folder.iterdir())):
+            raise RunError(f"Run: {self.folder} must be an empty folder or a run's, got one that holds other things")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write(self.folder / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
+        _write(path, yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True))
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """What :meth:`finish` has written, or None while the run is not done."""
+        return read_json(self.folder / "summary.json")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return one record an epoch; a last line that was cut off by a kill is left out."""
+        return read_metrics(self.folder)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add one record to the metrics."""
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def save(self, epoch: int, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None) -> None:
+        """Write a checkpoint and delete all but the last two."""
+        path = self.folder / f"checkpoint-{epoch:05d}.safetensors"
+        save_checkpoint(path, epoch=epoch, model=model, optimizer=optimizer, scheduler=scheduler)
+        for old in self._checkpoints()[_KEPT_CHECKPOINTS:]:
+            old.unlink()
+
+    def restore(self, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None) -> int:
+        """Take up the last good checkpoint; return the number of epochs done, 0 where there is none.
+
+        A damaged checkpoint is passed over with a warning. Metrics later than the checkpoint are dropped: those
+        epochs will be run again.
+        """
+        epoch = 0
+        for path in self._checkpoints():
+            try:
+                epoch = load_checkpoint(path, model=model, optimizer=optimizer, scheduler=scheduler)
+                break
+            except CheckpointError as error:
+                logger.warning("%s: %s; going on from the one before", self.folder, error)
+                path.unlink()
+        kept = [record for record in self.metrics() if record.get("epoch", 0) <= epoch]
+        if epoch or (self.folder / "metrics.jsonl").exists():
+            _write(self.folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
+        return epoch
+
+    def finish(self, summary: Mapping[str, Any], *, keep_checkpoint: bool = True) -> None:
+        """Write the summary: the run is done and will not be run again.
+
+        Args:
+            summary: plain values.
+            keep_checkpoint: keep the last checkpoint, which holds the trained weights; the one before it goes.
+        """
+        _write(self.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+        for old in self._checkpoints()[1 if keep_checkpoint else 0 :]:
+            old.unlink()
+
+    def _checkpoints(self) -> list[Path]:
+        """Return the checkpoints, newest first."""
+        return sorted(self.folder.glob("checkpoint-*.safetensors"), reverse=True)
+
+    def _check_same(self, path: Path) -> None:
+        try:
+            stored = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise RunError(f"Run: {path} must be the recipe of a run, got a damaged file") from error
+        difference = _first_difference(stored, self.recipe)
+        if difference:
+            raise RunError(
+                f"Run: {self.folder} belongs to another recipe: {difference}; try another folder, or remove this one"
+            )
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file, or None where there is no whole one."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Return the records of ``metrics.jsonl``, up to the first that is not whole."""
+    records: list[dict[str, Any]] = []
+    try:
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return records
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            break
+        records.append(record)
+    return records
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a small file so that it appears whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _plain(value: Any) -> Any:
+    """Turn tuples into lists, as YAML gives them back."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _first_difference(stored: Any, wanted: Any, name: str = "") -> str | None:
+    """Say where two recipes first differ, or return None."""
+    if isinstance(stored, dict) and isinstance(wanted, dict):
+        for key in [*wanted, *(key for key in stored if key not in wanted)]:
+            if key not in stored or key not in wanted:
+                here = "has" if key in stored else "lacks"
+                return f"it {here} {f'{name}.{key}'.lstrip('.')}"
+            difference = _first_difference(stored[key], wanted[key], f"{name}.{key}".lstrip("."))
+            if difference:
+                return difference
+        return None
+    return None if stored == wanted else f"{name} is {stored!r} there and {wanted!r} here"

@@ -56,7 +56,9 @@ def learning_curves(results: Results) -> str | None:
         own = curves[arm.arm.name]
         low, high = _over_seeds(own, min), _over_seeds(own, max)
         ax.fill_between(low[0], low[1], high[1], color=_ARM, alpha=0.22, linewidth=0)
-        ax.plot(*_over_seeds(own, _mean), color=_ARM, linewidth=1.6, label="the arm (band: lowest to highest seed)")
+        ax.plot(
+            *_over_seeds(own, _mean), color=_ARM, linewidth=1.6, label="the arm; band: lowest to highest seed"
+        )
         ax.set_title(arm.arm.name, fontsize=9, fontweight="bold", loc="left", color=_INK)
     for ax in list(panels.flat)[len(shown) :]:
         ax.set_visible(False)
@@ -74,7 +76,7 @@ def learning_curves(results: Results) -> str | None:
         order = [len(handles) - 1, *range(len(handles) - 1)]
         figure.legend(
             [handles[i] for i in order], [labels[i] for i in order], loc="outside upper left",
-            ncols=2 if n_columns < 3 else 4, frameon=False, handlelength=2.6, columnspacing=1.4,
+            ncols=2 if n_columns < 3 else 4, frameon=False, handlelength=2.6, columnspacing=1.4, fontsize=8,
         )  # fmt: skip
     return _svg(figure, "curves")
 
@@ -102,7 +104,12 @@ def differences(results: Results) -> str | None:
                 ax.plot([100 * end for end in difference.interval], [y, y], color=_ARM, linewidth=1.4)
             is_clear = verdict(difference) in ("better", "worse")
             ax.plot(
-                100 * difference.mean, y, "o", color=_ARM, markersize=5.5, markerfacecolor=_ARM if is_clear else "white"
+                100 * difference.mean,
+                y,
+                "o",
+                color=_ARM,
+                markersize=5.5,
+                markerfacecolor=_ARM if is_clear else "white",
             )
         ax.set_title(f"− {words}", fontsize=9, loc="left", color=_INK)
         ax.set_xlabel("points of test accuracy")
@@ -159,11 +166,16 @@ def rebuild_wirings(results: Results, arm: ArmResult) -> dict[int, Wiring]:
 
 def _wirings(wirings: Mapping[int, Wiring]) -> str:
     figure = _figure(2.05 * len(wirings), 2.3)
-    for ax, (layer, wiring) in zip(figure.subplots(1, len(wirings), squeeze=False).flat, wirings.items(), strict=True):
+    for ax, (layer, wiring) in zip(
+        figure.subplots(1, len(wirings), squeeze=False).flat, wirings.items(), strict=True
+    ):
         wiring.plot(ax)
         for text in list(ax.texts):  # the key to the colours stands once in the report
             text.remove()
-        ax.set_title(f"layer {layer}: density {wiring.density:.3f}", fontsize=8, pad=5, loc="left", color=_INK)
+        ax.set_title("")
+        ax.set_title(
+            f"layer {layer}: density {wiring.density:.3f}", fontsize=8, pad=5, loc="left", color=_INK
+        )
         ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=170)
@@ -194,7 +206,9 @@ def _scatter(
         colour, _, _, marker = looks.get(arm.arm.name, (_ARM, None, None, "o"))
         y = 100 * arm.accuracy.mean
         if arm.accuracy.interval is not None and arm.accuracy.n >= FEWEST_SEEDS:
-            ax.plot([x, x], [100 * end for end in arm.accuracy.interval], color=colour, linewidth=0.9, alpha=0.7)
+            ax.plot(
+                [x, x], [100 * end for end in arm.accuracy.interval], color=colour, linewidth=0.9, alpha=0.7
+            )
         if arm.arm.name in ranges:
             ax.plot(ranges[arm.arm.name], [y, y], color=colour, linewidth=0.9, alpha=0.7)
         ax.plot(x, y, marker, color=colour, markersize=5)
@@ -216,13 +230,15 @@ def _name_points(ax: "Axes", points: Sequence[tuple[str, float, float, str]]) ->
     """Write the names of points beside the axes, as high as they are but never on top of each other."""
     low, high = ax.get_ylim()
     right = ax.get_xlim()[1]
-    heights = _apart([(y - low) / (high - low) for _, _, y, _ in points], 0.2 / (ax.figure.get_figheight() - 0.6))
+    heights = _apart(
+        [(y - low) / (high - low) for _, _, y, _ in points], 0.2 / (ax.figure.get_figheight() - 0.6)
+    )
     for (name, x, y, colour), height in zip(points, heights, strict=True):
         ax.annotate(
             name, xy=(x, y), xycoords="data", xytext=(1.06, height), textcoords="axes fraction", va="center",
             fontsize=8, color=colour, annotation_clip=False,
         )  # fmt: skip
-        ax.plot([x, right], [y, y], color=colour, linewidth=0.4, alpha=0.45)
+        ax.plot([x, right], [y, y], color=colour, linewidth=0.5, alpha=0.5, linestyle=(0, (1, 3)))
         ax.plot(
             [1.0, 1.05], [(y - low) / (high - low), height], transform=ax.transAxes, color=colour, linewidth=0.4,
             alpha=0.6, clip_on=False,
@@ -281,10 +297,10 @@ def _mean(values: list[float]) -> float:
 
 
 def _accuracy_range(arms: Any) -> tuple[float, float]:
-    """Return the limits of the accuracy axis; of long runs, the first sixth may fall out below."""
+    """Return the limits of the accuracy axis; of long runs, the first third may fall out below."""
     curves = [curve for arm in arms for curve in arm]
     last = max(epoch for curve in curves for epoch in curve)
-    first = 1 + last // 6 if last >= _SKIPPED else 1
+    first = 1 + last // 3 if last >= _SKIPPED else 1
     seen = [value for curve in curves for epoch, value in curve.items() if epoch >= first]
     low, high = min(seen), max(seen)
     margin = 0.06 * (high - low) or 1.0

@@ -157,7 +157,9 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
         recipe = load_recipe(path)
         arms = expand_arms(recipe)
     except (RecipeError, OSError) as error:
-        raise ValueError(f"load_results: {path} must hold the recipe of a comparison, got: {error}") from error
+        raise ValueError(
+            f"load_results: {path} must hold the recipe of a comparison, got: {error}"
+        ) from error
     runs = {arm.name: {seed: _read_run(folder, arm.name, seed) for seed in recipe.seeds} for arm in arms}
     serving = {twin for arm in arms for twin in arm.twins.values()}
     arms.sort(key=lambda arm: arm.name not in serving)
@@ -226,13 +228,19 @@ def _read_run(folder: Path, arm: str, seed: int) -> RunResult:
         metrics = [record for record in read_metrics(run) if isinstance(record, dict)]
     except UnicodeDecodeError:
         metrics = []
-    return RunResult(arm, seed, state, reason, summary, tuple(metrics), read_json(run / "environment.json") or {})
+    return RunResult(
+        arm, seed, state, reason, summary, tuple(metrics), read_json(run / "environment.json") or {}
+    )
 
 
 def _is_whole(summary: Mapping[str, Any]) -> bool:
     """Say whether a summary holds what it must, in the types it must have."""
     status, kernels, warnings = (summary.get(key) for key in ("status", "kernels", "warnings"))
-    if status not in ("finished", "diverged") or not isinstance(kernels, list) or not isinstance(warnings, list):
+    if (
+        status not in ("finished", "diverged")
+        or not isinstance(kernels, list)
+        or not isinstance(warnings, list)
+    ):
         return False
     known = [summary.get(key) for key in _NUMBERS]
     if status == "finished":

@@ -82,7 +82,11 @@ def compare_accuracy(arm: str, difference: Difference, *, n_seeds: int) -> str:
         start = f"{start} {interval(found)}"
     result = verdict(found)
     if result == "nothing can be concluded":
-        reason = "too few" if found.n < FEWEST_SEEDS else "the same at every seed, which gives no measure of spread"
+        reason = (
+            "too few"
+            if found.n < FEWEST_SEEDS
+            else "the same at every seed, which gives no measure of spread"
+        )
         return f"{start}, {seeds}: {reason}; nothing can be concluded."
     why = {"better": ": the interval lies above 0", "worse": ": the interval lies below 0"}.get(result, "")
     return f"{start}, {seeds}: {result}{why}."
@@ -94,9 +98,9 @@ def compare_speed(arm: ArmResult) -> str | None:
     time = difference.time
     if time is None:
         return None
-    if time.high < 1:
+    if round(time.high, 2) < 1:  # as it is written
         result = f"faster at {_every(time)}"
-    elif time.low > 1:
+    elif round(time.low, 2) > 1:
         result = f"slower at {_every(time)}"
     else:
         result = "neither faster nor slower at every seed" if time.n > 1 else "as fast"
@@ -109,7 +113,9 @@ def compare_speed(arm: ArmResult) -> str | None:
 def caveats(results: Results) -> list[str]:
     """Return what a reader must keep in mind with these findings."""
     sentences = []
-    made = [d.accuracy for arm in results.sparse_arms for d in arm.differences.values() if d.accuracy is not None]
+    made = [
+        d.accuracy for arm in results.sparse_arms for d in arm.differences.values() if d.accuracy is not None
+    ]
     if len(results.recipe.seeds) < FEWEST_SEEDS:
         sentences.append(f"With fewer than {FEWEST_SEEDS} seeds, nothing can be concluded about accuracy.")
     elif made:
@@ -132,7 +138,9 @@ def caveats(results: Results) -> list[str]:
         values = results.environments().get(key, [])
         if len(values) > 1:
             listed = ", ".join(map(str, values))
-            sentences.append(f"Runs were made with different {name} ({listed}): their times cannot be compared.")
+            sentences.append(
+                f"Runs were made with different {name} ({listed}): their times cannot be compared."
+            )
     return sentences
 
 
@@ -168,9 +176,14 @@ def _summary(arm: ArmResult) -> str:
         "no difference shown": "no difference shown from {}",
         "nothing can be concluded": "nothing can be concluded about {}",
     }
-    parts = [phrase.format(" and ".join(f"“{w}”" for w in by_verdict[key])) for key, phrase in phrases.items()
+    parts = [phrase.format(_listed(by_verdict[key])) for key, phrase in phrases.items()
              if key in by_verdict]  # fmt: skip
     return f"{arm.arm.name}: {'; '.join(parts)}."
+
+
+def _listed(words: list[str]) -> str:
+    *first, last = (f"“{word}”" for word in words)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _every(time: Spread) -> str:

@@ -28,13 +28,18 @@ def table_columns(results: Results) -> list[Column]:
     """Return the columns of the table, in order."""
     work, memory = _work_unit(results)[1], _memory_unit(results)[1]
     return [
-        Column("arm", "Name of the wiring, and what it is; p′ is the probability of a connection between two groups."),
+        Column(
+            "arm",
+            "Name of the wiring, and what it is; p′ is the probability of a connection between two groups.",
+        ),
         Column("seeds", "Runs that are done, of those that the recipe asks for."),
         Column(
             "accuracy (%)",
             "On the test set after the last epoch: mean over seeds ± half of the 95 % t interval.",
         ),
-        Column("parameters", "Trained numbers: live weights and biases of the whole network; mean over seeds."),
+        Column(
+            "parameters", "Trained numbers: live weights and biases of the whole network; mean over seeds."
+        ),
         Column("density", "Live over possible connections, of the hidden layers together; mean over seeds."),
         Column(
             f"multiply-accumulates{work}",
@@ -63,9 +68,7 @@ def table_columns(results: Results) -> list[Column]:
 
 
 def table_rows(results: Results) -> tuple[list[str], list[list[str]]]:
-    """Return the header and one row an arm, controls first, as text; a cell may hold two lines.
-
-    """
+    """Return the header and one row an arm, controls first, as text; a cell may hold two lines."""
     work, memory = _work_unit(results)[0], _memory_unit(results)[0]
     rows = [
         [

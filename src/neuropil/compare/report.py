@@ -1,0 +1,201 @@
+"""A comparison as one page: question, findings, table, curves, costs, and what a reader needs to judge them."""
+
+import os
+import re
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from neuropil.compare import figures
+from neuropil.compare.recipe import Recipe
+from neuropil.compare.results import Results, RunResult, load_results
+from neuropil.compare.sentences import caveats, findings
+from neuropil.compare.table import table_columns, table_rows
+from neuropil.data import SOURCES
+
+# environment.json's names, in the order of the report; all others follow as they are
+_MACHINE = {
+    "processor": "processor",
+    "gpu": "GPU",
+    "cores": "cores",
+    "threads": "threads of each run",
+    "system": "system",
+    "neuropil": "neuropil",
+    "commit": "commit of neuropil",
+    "python": "Python",
+    "torch": "PyTorch",
+}
+_PERCENT = re.compile(r"\d+(?:\.\d+)?(?= ?%)")
+_SLOWING = 1.5  # last quarter of the epochs over the first: above this, the reader is warned
+_FEWEST_EPOCHS = 8  # to speak of quarters
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that happened in one or several runs.
+
+    Attributes:
+        text: what.
+        runs: where, such as "mixer (seeds 0, 2)".
+    """
+
+    text: str
+    runs: tuple[str, ...]
+
+
+def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> Path:
+    """Write the report of a comparison, finished or not: one HTML file that needs no other, no network and no script.
+
+    Args:
+        folder: what :func:`neuropil.compare.compare` has written.
+        path: of the report; default: ``report.html`` in the folder.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        ValueError: the folder is not that of a comparison.
+    """
+    results = load_results(folder)
+    path = Path(path) if path is not None else Path(folder) / "report.html"
+    path.write_text(render_report(results), encoding="utf-8")
+    return path
+
+
+def render_report(results: Results) -> str:
+    """Return the report as HTML text."""
+    import jinja2
+
+    template = resources.files("neuropil.compare").joinpath("report.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    columns = table_columns(results)
+    _, rows = table_rows(results)
+    controls = results.controls
+    return environment.from_string(template).render(
+        recipe=results.recipe,
+        setting=describe_setting(results.recipe),
+        progress=describe_progress(results),
+        findings=findings(results),
+        caveats=caveats(results),
+        columns=columns,
+        controls=[row for name, row in zip(results.arms, rows, strict=True) if name in controls],
+        arms=[row for name, row in zip(results.arms, rows, strict=True) if name not in controls],
+        differences=figures.differences(results),
+        curves=figures.learning_curves(results),
+        by_parameters=figures.accuracy_by_parameters(results),
+        by_time=figures.accuracy_by_time(results),
+        wirings=[
+            (results.arms[name].label, name, uri) for name, uri in figures.wiring_pictures(results).items()
+        ],
+        notices=collect_notices(results),
+        machine=_machine(results),
+        kernels=[(arm.arm.name, ", ".join(arm.kernels)) for arm in results.arms.values() if arm.kernels],
+        recipe_text=yaml.safe_dump(
+            results.recipe.model_dump(), sort_keys=False, allow_unicode=True, width=100
+        ),
+    )
+
+
+def describe_setting(recipe: Recipe) -> str:
+    """Say in one paragraph what was done: data, network, training, seeds.
+
+    Example:
+        >>> from neuropil.compare.recipe import load_recipe
+        >>> describe_setting(load_recipe("digits")).split(". ")[0][:39]
+        'Data: Optical recognition of handwritte'
+    """
+    source, model, training = SOURCES[recipe.data.name], recipe.model, recipe.training
+    channels, height, width = source.image_shape
+    encoder = (
+        f"a patch encoder of {model.patches} × {model.patches} patches with {model.patch_channels} features each"
+        if model.patches is not None
+        else "the flat pixels"
+    )
+    widths = ", ".join(f"{n:,}" for n in model.hidden)
+    optimizer = {"adam": "Adam", "adamw": "AdamW", "sgd": f"SGD with momentum {training.momentum:g}"}[
+        training.optimizer
+    ]
+    rate = {
+        "cosine": f"{training.learning_rate:g} falling to 0 along a cosine",
+        "constant": f"{training.learning_rate:g}",
+    }
+    clip = "" if training.clip_norm is None else f", gradients clipped to norm {training.clip_norm:g}"
+    n_seeds = len(recipe.seeds)
+    return (
+        f"Data: {source.title}, {source.n_train:,} training and {source.n_test:,} test images of "
+        f"{channels} × {height} × {width}; {100 * recipe.data.validation:g} % of the training images are held out for "
+        f"validation, the same ones in every run. Network: {encoder}, then {len(model.hidden)} hidden "
+        f"layer{'s' * (len(model.hidden) != 1)} ({widths} neurons, narrower only in the dense twin of the same "
+        f"parameters), each with a ReLU, then a dense read-out; arms differ in the wiring of the hidden layers alone. "
+        f"Training: {training.epochs} epoch{'s' * (training.epochs != 1)} in batches of {training.batch_size} with "
+        f"{optimizer}, learning rate {rate[training.schedule]}, weight decay {training.weight_decay:g}{clip}, "
+        f"{training.precision}. {n_seeds} seed{'s' * (n_seeds != 1)} "
+        f"({', '.join(map(str, recipe.seeds))}): a seed sets wiring, start of the weights and order of the images."
+    )
+
+
+def describe_progress(results: Results) -> str:
+    """Say how many runs there are and how many of them are done, and what became of the rest."""
+    runs = results.runs
+    words = {"done": "done", "diverged": "diverged", "failed": "failed", "running": "begun but not ended",
+             "missing": "missing"}  # fmt: skip
+    counts = [(sum(run.state == state for run in runs), word) for state, word in words.items()]
+    if counts[0][0] == len(runs):
+        return f"All {len(runs)} runs are done."
+    return f"Of {len(runs)} runs, " + ", ".join(f"{count} {word}" for count, word in counts if count) + "."
+
+
+def collect_notices(results: Results) -> list[Notice]:
+    """Return what went wrong or looks odd, each thing once, with the runs where it did."""
+    found: dict[str, list[tuple[RunResult, list[float]]]] = {}
+
+    def note(run: RunResult, text: str) -> None:
+        values = [float(number) for number in _PERCENT.findall(text)]
+        found.setdefault(_PERCENT.sub("#", text), []).append((run, values))
+
+    for run in results.runs:
+        if run.state == "diverged":
+            note(run, "The loss was no longer a finite number: the run was stopped.")
+        if run.reason is not None:
+            note(run, f"The run {'failed' if run.state == 'failed' else 'counts as missing'}: {run.reason}")
+        for warning in run.summary.get("warnings", ()):
+            note(run, str(warning))
+        if run.summary.get("neurons_without_input"):
+            note(run, "Some hidden neurons have no input at all: their output never changes.")
+        seconds = [r["seconds"] for r in run.metrics if isinstance(r.get("seconds"), int | float)]
+        quarter = len(seconds) // 4
+        if len(seconds) >= _FEWEST_EPOCHS and (
+            statistics.median(seconds[-quarter:]) > _SLOWING * statistics.median(seconds[:quarter])
+        ):
+            note(run, "Epochs grew slower in the course of training: the median time hides it.")
+    return [Notice(_with_ranges(text, [values for _, values in runs]), _where([run for run, _ in runs]))
+            for text, runs in found.items()]  # fmt: skip
+
+
+def _with_ranges(text: str, values: list[list[float]]) -> str:
+    """Put percentages back into a text, those of several runs as a range."""
+    for low, high in ((min(column), max(column)) for column in zip(*values, strict=True)):
+        text = text.replace("#", f"{low:g}" if low == high else f"{low:g}–{high:g}", 1)
+    return text
+
+
+def _where(runs: list[RunResult]) -> tuple[str, ...]:
+    seeds: dict[str, list[int]] = {}
+    for run in runs:
+        if run.seed not in seeds.setdefault(run.arm, []):
+            seeds[run.arm].append(run.seed)
+    return tuple(f"{arm} (seed{'s' * (len(n) != 1)} {', '.join(map(str, n))})" for arm, n in seeds.items())
+
+
+def _machine(results: Results) -> list[tuple[str, str]]:
+    """Return what is known of machine and versions; several values where runs differ."""
+    known: Mapping[str, list[Any]] = results.environments()
+    order = [*(key for key in _MACHINE if key in known), *(key for key in known if key not in _MACHINE)]
+    return [(_MACHINE.get(key, key), ", ".join(map(str, known[key]))) for key in order]

@@ -1,0 +1,12 @@
+import pytest
+import torch
+from hypothesis import settings
+
+# machines are shared and noisy: how long an example takes says nothing
+settings.register_profile("neuropil", deadline=None, max_examples=40, derandomize=True)
+settings.load_profile("neuropil")
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)

@@ -158,8 +158,7 @@ def three_sides() -> nx.Graph:
     [
         (
             lambda: FromGraph(np.array(MASK)).wire(2, 3),
-            "FromGraph: in_features and out_features must be the graph's 3 sources and "
-            "2 targets, got 2 and 3",
+            "FromGraph: in_features and out_features must be the graph's 3 sources and 2 targets, got 2 and 3",
         ),
         (lambda: FromGraph(np.array(MASK)).expected_density(4, 2), "3 sources and 2 targets, got 4 and 2"),
         (lambda: FromGraph(np.ones(3)), "FromGraph: graph must be a matrix [out, in], got shape (3,)"),
@@ -192,7 +191,5 @@ def test_errors(make, message: str) -> None:
 
 def test_other_objects_are_rejected_by_type() -> None:
     for graph in ("edges.csv", [[1, 0], [0, 1]], None):
-        with pytest.raises(
-            TypeError, match=r"FromGraph: graph must be a SciPy sparse matrix, a NumPy array, a tens"
-        ):
+        with pytest.raises(TypeError, match=r"FromGraph: graph must be a SciPy sparse matrix, a NumPy array, a tens"):
             FromGraph(graph)

@@ -161,9 +161,7 @@ def test_golden_ensembles_without_a_draw() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 8), st.integers(1, 8), st.integers(1, 3), st.integers(1, 3), st.floats(0.2, 1.0))
-def test_exact_erdos_renyi_has_the_rounded_number_of_blocks(
-    grid_out, grid_in, rows, columns, density
-) -> None:
+def test_exact_erdos_renyi_has_the_rounded_number_of_blocks(grid_out, grid_in, rows, columns, density) -> None:
     n_blocks = round(density * grid_out * grid_in)
     pattern = ErdosRenyi(density, exact=True, block=(rows, columns))
     if n_blocks:
@@ -247,13 +245,11 @@ def test_another_seed_is_another_wiring(pattern: Pattern) -> None:
         (lambda: Ensembles(block=(1,)), "Ensembles: block must be two positive integers or 'group'"),
         (
             lambda: Ensembles(8).wire(30, 64),
-            "Ensembles: in_features must be divisible by n_groups, got 30 and 8; "
-            "try 32, n_groups=6, or uneven=True",
+            "Ensembles: in_features must be divisible by n_groups, got 30 and 8; try 32, n_groups=6, or uneven=True",
         ),
         (
             lambda: Ensembles(8).wire(64, 30),
-            "Ensembles: out_features must be divisible by n_groups, got 30 and 8; "
-            "try 32, n_groups=6, or uneven=True",
+            "Ensembles: out_features must be divisible by n_groups, got 30 and 8; try 32, n_groups=6, or uneven=True",
         ),
         (
             lambda: Ensembles(8, uneven=True).wire(64, 7),

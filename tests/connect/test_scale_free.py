@@ -17,9 +17,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 @settings(deadline=None, max_examples=100)
-@given(
-    st.integers(1, 15), st.integers(1, 15), st.floats(0.05, 1.0), st.floats(2.01, 9.0), st.integers(0, 2**31)
-)
+@given(st.integers(1, 15), st.integers(1, 15), st.floats(0.05, 1.0), st.floats(2.01, 9.0), st.integers(0, 2**31))
 def test_counts_are_exact(n_in: int, n_out: int, density: float, exponent: float, seed: int) -> None:
     n = round(density * n_in * n_out)
     if n == 0:

@@ -30,9 +30,7 @@ sizes = st.integers(1, 12)
 
 @settings(deadline=None, max_examples=150)
 @given(sizes, sizes, st.floats(0.05, 1.0))
-def test_without_rewiring_every_target_reads_its_nearest_sources(
-    n_in: int, n_out: int, density: float
-) -> None:
+def test_without_rewiring_every_target_reads_its_nearest_sources(n_in: int, n_out: int, density: float) -> None:
     n = round(density * n_in * n_out)
     if n == 0:
         return
@@ -82,9 +80,7 @@ def test_moved_follows_one_connection_after_another() -> None:
     n_unread = np.full(len(targets), n_in - fan_in)
     moved = _moved(targets, sources, (start + fan_in)[targets], n_unread, n_in, seeded())
 
-    place = (
-        (torch.rand(len(targets), dtype=torch.float64, generator=seeded()) * (n_in - fan_in)).long().tolist()
-    )
+    place = (torch.rand(len(targets), dtype=torch.float64, generator=seeded()) * (n_in - fan_in)).long().tolist()
     unread = [[int(start[o] + fan_in + j) % n_in for j in range(n_in - fan_in)] for o in range(n_out)]
     for connection, target in enumerate(targets):
         taken = unread[target][place[connection]]
@@ -119,9 +115,7 @@ def test_it_is_a_small_world() -> None:
 
     def clusters_and_steps(p_rewire: float) -> tuple[float, float]:
         mask = SmallWorld(0.05, p_rewire).wire(120, 120, generator=seeded()).mask()
-        shared = (
-            (mask.double() @ mask.double().T)[torch.arange(120), torch.arange(120).roll(-1)].mean().item()
-        )
+        shared = (mask.double() @ mask.double().T)[torch.arange(120), torch.arange(120).roll(-1)].mean().item()
         either_way = mask.int() | mask.int().T
         reached, n_steps = torch.eye(120, dtype=torch.int32), []
         while not reached.all():

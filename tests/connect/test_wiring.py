@@ -77,9 +77,7 @@ def test_survives_every_way_of_copying(wiring: Wiring) -> None:
         pickle.loads(pickle.dumps(wiring)),
         Wiring.from_tensors(wiring.to_tensors()),
         wiring.rewired(wiring.block_rows[::-1], wiring.block_columns[::-1]),
-        Wiring.from_mask(
-            wiring.mask(), block=wiring.block, out_order=wiring.out_order, in_order=wiring.in_order
-        ),
+        Wiring.from_mask(wiring.mask(), block=wiring.block, out_order=wiring.out_order, in_order=wiring.in_order),
     ):
         assert twin == wiring
         assert hash(twin) == hash(wiring)
@@ -196,9 +194,7 @@ def test_load_rejects_what_is_no_wiring(tmp_path) -> None:
         with pytest.raises(ValueError, match=r"Wiring\.load: .* does not hold a wiring: "):
             Wiring.load(path)
     save_file({"weight": torch.ones(2)}, path)
-    with pytest.raises(
-        ValueError, match=r"does not hold a wiring: .*in_order, indices, .* must be given, got none"
-    ):
+    with pytest.raises(ValueError, match=r"does not hold a wiring: .*in_order, indices, .* must be given, got none"):
         Wiring.load(path)
 
 
@@ -286,23 +282,15 @@ def test_errors_say_what_is_wrong(arguments, message: str) -> None:
 
 
 def test_errors_of_from_mask_and_group_densities() -> None:
-    with pytest.raises(
-        ValueError, match=r"Wiring\.from_mask: mask must be a matrix \[out, in\], got shape \(3,\)"
-    ):
+    with pytest.raises(ValueError, match=r"Wiring\.from_mask: mask must be a matrix \[out, in\], got shape \(3,\)"):
         Wiring.from_mask(torch.ones(3))
-    with pytest.raises(
-        ValueError, match=r"each block \(2, 1\) .* got 1 that .* block row 0, block column 1; try"
-    ):
+    with pytest.raises(ValueError, match=r"each block \(2, 1\) .* got 1 that .* block row 0, block column 1; try"):
         Wiring.from_mask([[1, 1], [1, 0]], block=(2, 1))
-    with pytest.raises(
-        ValueError, match="at least one connection, got none between 2 and 2 neurons; try a higher"
-    ):
+    with pytest.raises(ValueError, match="at least one connection, got none between 2 and 2 neurons; try a higher"):
         Wiring.from_mask(torch.zeros(2, 2))
     with pytest.raises(ValueError, match="must carry group labels, this wiring has none"):
         Wiring.from_mask(torch.ones(2, 2)).group_densities()
     with pytest.raises(ValueError, match=r"Wiring: block must be two positive integers .*, got \(2,\)"):
         Wiring.from_mask([[1, 1]], block=(2,))
-    with pytest.raises(
-        ValueError, match=r"Wiring\.from_tensors: shape must hold integers, got torch\.float32"
-    ):
+    with pytest.raises(ValueError, match=r"Wiring\.from_tensors: shape must hold integers, got torch\.float32"):
         Wiring.from_tensors({**example().to_tensors(), "shape": torch.ones(4)})

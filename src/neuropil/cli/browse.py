@@ -28,7 +28,9 @@ def list_(topic: Topic = None) -> None:
     for title, entries in topics.items():
         if topic not in (None, title):
             continue
-        table = Table(title=title, title_style="bold", title_justify="left", show_header=False, box=None, padding=(0, 2))
+        table = Table(
+            title=title, title_style="bold", title_justify="left", show_header=False, box=None, padding=(0, 2)
+        )
         for name, what in entries().items():
             table.add_row(f"[cyan]{escape(name)}[/]", escape(what))
         console.print(table)
@@ -143,7 +145,12 @@ def _show_recipe_keys(console: Console) -> None:
 
     console.print("[bold]recipe[/]  keys of a recipe file, and of key=value on the command line\n")
     table = Table("key", "default", "meaning", box=None, padding=(0, 2))
-    for prefix, section in (("", Recipe), ("data.", DataSection), ("model.", ModelSection), ("training.", TrainingSection)):
+    for prefix, section in (
+        ("", Recipe),
+        ("data.", DataSection),
+        ("model.", ModelSection),
+        ("training.", TrainingSection),
+    ):
         for key, field in section.model_fields.items():
             if field.description:
                 default = "(required)" if field.is_required() else escape(str(field.default))

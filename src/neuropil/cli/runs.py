@@ -1,6 +1,5 @@
 """Commands that run something, and the report of what was run."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,17 +10,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from neuropil.compare import Recipe, Results, Task
+    from neuropil.compare import Results, Task
 
-RecipeArgument = Annotated[str, typer.Argument(help="Name of a bundled recipe (see: neuropil list recipes), or a YAML file.")]
+RecipeArgument = Annotated[
+    str, typer.Argument(help="Name of a bundled recipe (see: neuropil list recipes), or a YAML file.")
+]
 Settings = Annotated[
     list[str] | None,
-    typer.Argument(help="Settings to replace, such as epochs=5, seeds=3 or arms.mixer.p_inter=0.1.", show_default=False),
+    typer.Argument(
+        help="Settings to replace, such as epochs=5, seeds=3 or arms.mixer.p_inter=0.1.", show_default=False
+    ),
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder to keep it in.", show_default="runs/RECIPE")]
 DataRoot = Annotated[
     Path | None,
-    typer.Option("--data", envvar="NEUROPIL_DATA", help="Folder of data sets; default: a cache folder, filled by download."),
+    typer.Option(
+        "--data", envvar="NEUROPIL_DATA", help="Folder of data sets; default: a cache folder, filled by download."
+    ),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of each run.")]
 
@@ -46,7 +51,7 @@ def compare(
     chosen = load_recipe(recipe, settings or ())
     folder = out or Path("runs") / chosen.name
     console = Console()
-    with _RunsProgress(console) as progress:
+    with _Progress(console) as progress:
         tasks = compare_(
             chosen,
             folder,
@@ -68,20 +73,17 @@ def compare(
 def run(
     recipe: RecipeArgument,
     settings: Settings = None,
-    arm: Annotated[str | None, typer.Option(help="Arm of the recipe, or one of its controls.", show_default="the first")] = None,
+    arm: Annotated[
+        str | None, typer.Option(help="Arm of the recipe, or one of its controls.", show_default="the first")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of wiring, weights and data order.")] = 0,
     out: Out = None,
     data: DataRoot = None,
     threads: Threads = 1,
 ) -> None:
-    """Do one run of a recipe: one arm, one seed; or go on with it where it was interrupted."""
-    import torch
-
-    torch.set_flush_denormal(True)  # before any thread starts: they take the setting over
-    torch.set_num_threads(threads)
-    from neuropil.compare import execute, expand_arms, load_recipe, run_recipe
+    """Do one run of a recipe: one arm, one seed; or go on with it where it was interrupted. Keeps its weights."""
+    from neuropil.compare import Task, do_tasks, expand_arms, load_recipe, run_recipe
     from neuropil.compare.registry import nearest
-    from neuropil.data import load
 
     chosen = load_recipe(recipe, settings or ())
     arms = {found.name: found for found in expand_arms(chosen)}
@@ -89,11 +91,21 @@ def run(
     if name not in arms:
         raise ValueError(f"--arm must be one of {', '.join(arms)}, got {name!r}{nearest(name, [*arms])}")
     folder = (out or Path("runs") / chosen.name) / name / f"seed-{seed}"
+    task = Task(run_recipe(chosen, arms[name], seed), folder)
     console = Console()
-    load(chosen.data.name, data, progress=console.is_terminal)
-    concrete = run_recipe(chosen, arms[name], seed)
-    with _EpochLines(console, chosen):
-        summary = execute(concrete, folder, data_root=data, keep_checkpoint=True)
+    with _Progress(console) as progress:
+        do_tasks(
+            [task],
+            jobs=1,
+            threads=threads,
+            data_root=data,
+            keep_checkpoints=True,
+            show_download=console.is_terminal,
+            on_progress=progress.update,
+        )
+    if task.failure is not None or task.summary is None:
+        raise ValueError(f"{folder}: {task.failure}")
+    summary = task.summary
     if summary["status"] == "diverged":
         console.print(f"{name}, seed {seed}: the loss diverged after {summary['epochs']} epochs", highlight=False)
         raise typer.Exit(1)
@@ -113,7 +125,7 @@ def report(
 
 
 def _show_results(folder: Path, console: Console) -> None:
-    from neuropil.compare import load_results, table_rows, write_csv, write_report
+    from neuropil.compare import load_results, write_csv, write_report
 
     results = load_results(folder)
     _print_table(results, console)
@@ -132,7 +144,7 @@ def _print_table(results: "Results", console: Console) -> None:
     console.print(table)
 
 
-class _RunsProgress:
+class _Progress:
     """A bar over all epochs of all runs; silent where nobody watches."""
 
     def __init__(self, console: Console) -> None:
@@ -148,7 +160,7 @@ class _RunsProgress:
         )
         self._task = self._bar.add_task("starting", total=None)
 
-    def __enter__(self) -> "_RunsProgress":
+    def __enter__(self) -> "_Progress":
         self._bar.start()
         return self
 

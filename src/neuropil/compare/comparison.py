@@ -6,11 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from neuropil import data
 from neuropil.compare.arms import expand_arms, run_recipe
-from neuropil.compare.parallel import Task, run_tasks
+from neuropil.compare.parallel import Task, do_tasks, refuse_foreign_folders
 from neuropil.compare.recipe import Recipe
-from neuropil.train import Run
 
 
 def compare(
@@ -52,21 +50,17 @@ def compare(
         for seed in recipe.seeds
         for arm in arms
     ]
-    for task in tasks:
-        if (task.folder / "recipe.yaml").exists():
-            Run(task.folder, task.recipe)  # refuses the folder of another recipe before anything runs
-    if any(not (task.folder / "summary.json").exists() for task in tasks):
-        # fetched and checked once, here, before the processes read it
-        data.load(recipe.data.name, data_root, progress=show_download)
+    refuse_foreign_folders(tasks)  # before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     content = yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True)
     (folder / "comparison.yaml").write_text(content, encoding="utf-8")
-    run_tasks(
+    do_tasks(
         tasks,
         jobs=jobs or max(1, (os.cpu_count() or 1) // threads),
         threads=threads,
-        data_root=Path(data_root) if data_root is not None else None,
-        keep_checkpoint=keep_checkpoints,
+        data_root=data_root,
+        keep_checkpoints=keep_checkpoints,
+        show_download=show_download,
         on_progress=on_progress,
     )
     return tasks

@@ -95,7 +95,9 @@ def describe_network(net: EnsembleNet, input_shape: tuple[int, int, int]) -> dic
     """Return size and density of a network, the density that of its hidden layers together."""
     cost = network_cost(net, torch.zeros(1, *input_shape))
     hidden = [layer for layer in net.hidden if isinstance(layer, nn.Linear | SparseLinear)]
-    live = sum(layer.wiring.n_connections if isinstance(layer, SparseLinear) else layer.weight.numel() for layer in hidden)
+    live = sum(
+        layer.wiring.n_connections if isinstance(layer, SparseLinear) else layer.weight.numel() for layer in hidden
+    )
     return {
         "parameters": cost.parameters,
         "density": live / sum(layer.in_features * layer.out_features for layer in hidden),
@@ -109,8 +111,9 @@ def _optimizer(net: nn.Module, training: Mapping[str, Any]) -> torch.optim.Optim
     settings = {"lr": training["learning_rate"], "weight_decay": training["weight_decay"], "fused": True}
     if training["optimizer"] == "sgd":
         return torch.optim.SGD(net.parameters(), momentum=training["momentum"], **settings)
-    cls = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[training["optimizer"]]
-    return cls(net.parameters(), **settings)
+    if training["optimizer"] == "adamw":
+        return torch.optim.AdamW(net.parameters(), **settings)
+    return torch.optim.Adam(net.parameters(), **settings)
 
 
 def _median(history: list[dict[str, Any]], key: str) -> float | None:

@@ -25,7 +25,7 @@ _INK, _GRID = "#33373d", "#e3e5e8"
 _TWIN_LOOKS: dict[str, tuple[str, Any, float, str]] = {
     "dense-same-width": ("#3c4148", "solid", 1.1, "s"),
     "dense-same-parameters": ("#6f757d", (0, (4, 1.6)), 1.3, "D"),
-    "erdos-renyi": ("#8d939b", (0, (1.2, 1.2)), 1.6, "^"),
+    "erdos-renyi": ("#7d848c", (0, (1.2, 1.2)), 1.6, "^"),
 }
 _PANELS_A_ROW = 3
 _SKIPPED = 6  # from this many epochs on, the first ones may leave the picture below
@@ -34,8 +34,8 @@ _SKIPPED = 6  # from this many epochs on, the first ones may leave the picture b
 def learning_curves(results: Results) -> str | None:
     """Draw validation accuracy by epoch: a panel for each sparse arm, with its three twins.
 
-    Lines are means over the seeds that have come as far, the band of the arm reaches from the lowest to the highest
-    seed. All panels share their axes, whose lower end leaves out the steep beginning.
+    Lines are means over the seeds that have come as far, the band of the arm reaches from the lowest to the
+    highest seed. All panels share their axes, whose lower end leaves out the steep beginning.
 
     Returns:
         An SVG picture as a data URI, or None while no epoch is done.
@@ -56,9 +56,7 @@ def learning_curves(results: Results) -> str | None:
         own = curves[arm.arm.name]
         low, high = _over_seeds(own, min), _over_seeds(own, max)
         ax.fill_between(low[0], low[1], high[1], color=_ARM, alpha=0.22, linewidth=0)
-        ax.plot(
-            *_over_seeds(own, _mean), color=_ARM, linewidth=1.6, label="the arm; band: lowest to highest seed"
-        )
+        ax.plot(*_over_seeds(own, _mean), color=_ARM, linewidth=1.6, label="the arm; band: lowest to highest seed")
         ax.set_title(arm.arm.name, fontsize=9, fontweight="bold", loc="left", color=_INK)
     for ax in list(panels.flat)[len(shown) :]:
         ax.set_visible(False)
@@ -84,7 +82,8 @@ def learning_curves(results: Results) -> str | None:
 def differences(results: Results) -> str | None:
     """Draw the paired difference of every sparse arm to its three twins, with intervals, around a line at 0.
 
-    Full points: the interval leaves out 0. Returns an SVG picture as a data URI, or None where there is nothing yet.
+    Full points: the interval leaves out 0. Returns an SVG picture as a data URI, or None where there is
+        nothing yet.
     """
     arms = results.sparse_arms
     found = [d.accuracy for arm in arms for d in arm.differences.values() if d.accuracy is not None]
@@ -166,16 +165,12 @@ def rebuild_wirings(results: Results, arm: ArmResult) -> dict[int, Wiring]:
 
 def _wirings(wirings: Mapping[int, Wiring]) -> str:
     figure = _figure(2.05 * len(wirings), 2.3)
-    for ax, (layer, wiring) in zip(
-        figure.subplots(1, len(wirings), squeeze=False).flat, wirings.items(), strict=True
-    ):
+    for ax, (layer, wiring) in zip(figure.subplots(1, len(wirings), squeeze=False).flat, wirings.items(), strict=True):
         wiring.plot(ax)
         for text in list(ax.texts):  # the key to the colours stands once in the report
             text.remove()
         ax.set_title("")
-        ax.set_title(
-            f"layer {layer}: density {wiring.density:.3f}", fontsize=8, pad=5, loc="left", color=_INK
-        )
+        ax.set_title(f"layer {layer}: density {wiring.density:.3f}", fontsize=8, pad=5, loc="left", color=_INK)
         ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=170)
@@ -189,26 +184,22 @@ def _scatter(
     label: str,
 ) -> str | None:
     """Draw accuracy against a cost on a logarithmic axis, names in a column at the right, joined to their points."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-    shown = [(arm, values[name]) for name, arm in results.arms.items() if arm.accuracy and values.get(name)]
+    shown = [(arm, arm.accuracy, x) for name, arm in results.arms.items() if arm.accuracy and (x := values.get(name))]
     if not shown:
         return None
     figure = _figure(5.4, max(3.3, 0.7 + 0.2 * len(shown)))
     ax = figure.subplots()
     _style(ax)
     ax.set_xscale("log")
-    looks = {twin: look for arm in results.sparse_arms for kind, twin in arm.arm.twins.items()
-             for look in [_TWIN_LOOKS[kind]]}  # fmt: skip
+    looks = {twin: _TWIN_LOOKS[kind] for arm in results.sparse_arms for kind, twin in arm.arm.twins.items()}
     points = []
-    for arm, x in shown:
-        assert arm.accuracy is not None and x is not None  # noqa: S101 (filtered above; for the type checker)
+    for arm, accuracy, x in shown:
         colour, _, _, marker = looks.get(arm.arm.name, (_ARM, None, None, "o"))
-        y = 100 * arm.accuracy.mean
-        if arm.accuracy.interval is not None and arm.accuracy.n >= FEWEST_SEEDS:
-            ax.plot(
-                [x, x], [100 * end for end in arm.accuracy.interval], color=colour, linewidth=0.9, alpha=0.7
-            )
+        y = 100 * accuracy.mean
+        if accuracy.interval is not None and accuracy.n >= FEWEST_SEEDS:
+            ax.plot([x, x], [100 * end for end in accuracy.interval], color=colour, linewidth=0.9, alpha=0.7)
         if arm.arm.name in ranges:
             ax.plot(ranges[arm.arm.name], [y, y], color=colour, linewidth=0.9, alpha=0.7)
         ax.plot(x, y, marker, color=colour, markersize=5)
@@ -218,21 +209,19 @@ def _scatter(
     ax.margins(x=0.08, y=0.08)
     low, high = ax.get_xlim()
     if high / low < 30:
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low > 4 else (1, 1.5, 2, 3, 4, 5, 7)))
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high / low > 6 else MaxNLocator(5))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 10 else f"{x:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.tick_params(axis="x", which="minor", length=0)
-    _name_points(ax, points)
+    _name_points(ax, points, least=0.2 / (figure.get_figheight() - 0.6))
     return _svg(figure, label)
 
 
-def _name_points(ax: "Axes", points: Sequence[tuple[str, float, float, str]]) -> None:
+def _name_points(ax: "Axes", points: Sequence[tuple[str, float, float, str]], *, least: float) -> None:
     """Write the names of points beside the axes, as high as they are but never on top of each other."""
     low, high = ax.get_ylim()
     right = ax.get_xlim()[1]
-    heights = _apart(
-        [(y - low) / (high - low) for _, _, y, _ in points], 0.2 / (ax.figure.get_figheight() - 0.6)
-    )
+    heights = _apart([(y - low) / (high - low) for _, _, y, _ in points], least)
     for (name, x, y, colour), height in zip(points, heights, strict=True):
         ax.annotate(
             name, xy=(x, y), xycoords="data", xytext=(1.06, height), textcoords="axes fraction", va="center",

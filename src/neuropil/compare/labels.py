@@ -49,11 +49,7 @@ def describe_arm(arm: Arm) -> str:
     """
     if arm.is_dense:
         widths = list(dict.fromkeys(arm.hidden))
-        return (
-            f"dense, width {widths[0]}"
-            if len(widths) == 1
-            else f"dense, widths {'–'.join(map(str, arm.hidden))}"
-        )
+        return f"dense, width {widths[0]}" if len(widths) == 1 else f"dense, widths {'–'.join(map(str, arm.hidden))}"
     return _describe_layers(arm.patterns)
 
 

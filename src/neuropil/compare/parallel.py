@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neuropil.train.run import read_json, read_metrics
+from neuropil import data
+from neuropil.train.run import Run, read_json, read_metrics
 
 
 @dataclass
@@ -31,18 +32,31 @@ class Task:
     failure: str | None = None
 
     @property
+    def summary(self) -> dict[str, Any] | None:
+        """What came out, or None while it is not done."""
+        return read_json(self.folder / "summary.json")
+
+    @property
     def epochs_done(self) -> int:
         """Epochs behind this run, as far as its folder tells."""
         return self.recipe["training"]["epochs"] if self.state == "done" else len(read_metrics(self.folder))
 
 
-def run_tasks(
+def refuse_foreign_folders(tasks: Sequence[Task]) -> None:
+    """Raise a ``RunError`` if a task's folder was made by another recipe; nothing is changed."""
+    for task in tasks:
+        if (task.folder / "recipe.yaml").exists():
+            Run(task.folder, task.recipe)
+
+
+def do_tasks(
     tasks: Sequence[Task],
     *,
     jobs: int,
     threads: int,
-    data_root: Path | None,
-    keep_checkpoint: bool = False,
+    data_root: str | os.PathLike[str] | None = None,
+    keep_checkpoints: bool = False,
+    show_download: bool = False,
     on_progress: Callable[[Sequence[Task]], None] | None = None,
 ) -> None:
     """Do all tasks that are not done yet, ``jobs`` at a time; a task that fails does not stop the others.
@@ -51,13 +65,20 @@ def run_tasks(
         tasks: their states are kept up to date.
         jobs: processes at a time.
         threads: of each process.
-        data_root: where data is looked for.
-        keep_checkpoint: keep the trained weights of each run.
+        data_root: where data is looked for, see :func:`neuropil.data.load`.
+        keep_checkpoints: keep the trained weights of each run.
+        show_download: show a progress bar where data must be downloaded.
         on_progress: called about twice a second, and at the end.
+
+    Raises:
+        ValueError: a folder belongs to another recipe, or data is missing or damaged. Nothing has run then.
     """
+    refuse_foreign_folders(tasks)
     for task in tasks:
-        if read_json(task.folder / "summary.json") is not None:
+        if task.summary is not None:
             task.state = "done"
+    for name in {task.recipe["data"]["name"] for task in tasks if task.state == "waiting"}:
+        data.load(name, data_root, progress=show_download)  # fetched and checked once, before the processes read it
     context = _context()
     waiting = [task for task in tasks if task.state == "waiting"]
     running: dict[int, tuple[Any, Task]] = {}
@@ -66,13 +87,13 @@ def run_tasks(
             while waiting and len(running) < jobs:
                 task = waiting.pop(0)
                 process = context.Process(
-                    target=_work, args=(task.recipe, task.folder, data_root, threads, keep_checkpoint), daemon=True
+                    target=_work, args=(task.recipe, task.folder, data_root, threads, keep_checkpoints), daemon=True
                 )
                 process.start()
                 task.state = "running"
                 running[process.sentinel] = (process, task)
             for sentinel in multiprocessing.connection.wait([*running], timeout=0.5):
-                process, task = running.pop(sentinel)  # type: ignore[index]
+                process, task = running.pop(sentinel)  # type: ignore[arg-type]
                 process.join()
                 _settle(task, process.exitcode)
             if on_progress is not None:
@@ -92,7 +113,13 @@ def _context() -> Any:
     return context
 
 
-def _work(recipe: dict[str, Any], folder: Path, data_root: Path | None, threads: int, keep_checkpoint: bool) -> None:
+def _work(
+    recipe: dict[str, Any],
+    folder: Path,
+    data_root: str | os.PathLike[str] | None,
+    threads: int,
+    keep_checkpoint: bool,
+) -> None:
     """Be the process of one run."""
     import torch
 
@@ -115,7 +142,7 @@ def _work(recipe: dict[str, Any], folder: Path, data_root: Path | None, threads:
 
 
 def _settle(task: Task, exit_code: int | None) -> None:
-    if read_json(task.folder / "summary.json") is not None:
+    if task.summary is not None:
         task.state = "done"
         return
     reason = (read_json(task.folder / "failure.json") or {}).get("reason")

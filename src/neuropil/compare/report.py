@@ -14,7 +14,7 @@ import yaml
 from neuropil.compare import figures
 from neuropil.compare.recipe import Recipe
 from neuropil.compare.results import Results, RunResult, load_results
-from neuropil.compare.sentences import caveats, findings
+from neuropil.compare.sentences import FEWEST_SEEDS, caveats, findings
 from neuropil.compare.table import table_columns, table_rows
 from neuropil.data import SOURCES
 
@@ -31,6 +31,7 @@ _MACHINE = {
     "torch": "PyTorch",
 }
 _PERCENT = re.compile(r"\d+(?:\.\d+)?(?= ?%)")
+_HOLE = "\ue000"  # of the private use area: stands for a percentage, and in no text
 _SLOWING = 1.5  # last quarter of the epochs over the first: above this, the reader is warned
 _FEWEST_EPOCHS = 8  # to speak of quarters
 
@@ -91,15 +92,13 @@ def render_report(results: Results) -> str:
         curves=figures.learning_curves(results),
         by_parameters=figures.accuracy_by_parameters(results),
         by_time=figures.accuracy_by_time(results),
-        wirings=[
-            (results.arms[name].label, name, uri) for name, uri in figures.wiring_pictures(results).items()
-        ],
+        wirings=sorted(figures.wiring_pictures(results).items(), key=lambda item: item[0] in controls),
+        labels={name: arm.label for name, arm in results.arms.items()},
+        fewest_seeds=FEWEST_SEEDS,
         notices=collect_notices(results),
         machine=_machine(results),
         kernels=[(arm.arm.name, ", ".join(arm.kernels)) for arm in results.arms.values() if arm.kernels],
-        recipe_text=yaml.safe_dump(
-            results.recipe.model_dump(), sort_keys=False, allow_unicode=True, width=100
-        ),
+        recipe_text=yaml.safe_dump(results.recipe.model_dump(), sort_keys=False, allow_unicode=True, width=100),
     )
 
 
@@ -113,32 +112,33 @@ def describe_setting(recipe: Recipe) -> str:
     """
     source, model, training = SOURCES[recipe.data.name], recipe.model, recipe.training
     channels, height, width = source.image_shape
-    encoder = (
-        f"a patch encoder of {model.patches} × {model.patches} patches with {model.patch_channels} features each"
-        if model.patches is not None
-        else "the flat pixels"
+    data = (
+        f"Data: {source.title}, {source.n_train:,} training and {source.n_test:,} test images of {height} × {width} "
+        f"pixels{f' in {channels} channels' if channels > 1 else ''}; {100 * recipe.data.validation:g} % of the "
+        "training images are held out for validation, the same ones in every run."
     )
-    widths = ", ".join(f"{n:,}" for n in model.hidden)
-    optimizer = {"adam": "Adam", "adamw": "AdamW", "sgd": f"SGD with momentum {training.momentum:g}"}[
-        training.optimizer
-    ]
-    rate = {
-        "cosine": f"{training.learning_rate:g} falling to 0 along a cosine",
-        "constant": f"{training.learning_rate:g}",
-    }
-    clip = "" if training.clip_norm is None else f", gradients clipped to norm {training.clip_norm:g}"
-    n_seeds = len(recipe.seeds)
-    return (
-        f"Data: {source.title}, {source.n_train:,} training and {source.n_test:,} test images of "
-        f"{channels} × {height} × {width}; {100 * recipe.data.validation:g} % of the training images are held out for "
-        f"validation, the same ones in every run. Network: {encoder}, then {len(model.hidden)} hidden "
-        f"layer{'s' * (len(model.hidden) != 1)} ({widths} neurons, narrower only in the dense twin of the same "
-        f"parameters), each with a ReLU, then a dense read-out; arms differ in the wiring of the hidden layers alone. "
-        f"Training: {training.epochs} epoch{'s' * (training.epochs != 1)} in batches of {training.batch_size} with "
-        f"{optimizer}, learning rate {rate[training.schedule]}, weight decay {training.weight_decay:g}{clip}, "
-        f"{training.precision}. {n_seeds} seed{'s' * (n_seeds != 1)} "
-        f"({', '.join(map(str, recipe.seeds))}): a seed sets wiring, start of the weights and order of the images."
+    encoder = "the flat pixels"
+    if model.patches is not None:
+        grid = f"{model.patches} × {model.patches}"
+        encoder = f"a patch encoder, {grid} patches with {_count(model.patch_channels, 'feature')} each"
+    network = (
+        f"Network: {encoder}, then {_count(len(model.hidden), 'hidden layer')} of "
+        f"{', '.join(f'{n:,}' for n in model.hidden)} neurons, each with a ReLU, then a dense read-out. Arms differ in "
+        "the wiring of the hidden layers alone; only the dense twin of the same parameters is narrower."
     )
+    optimizer = {"adam": "Adam", "adamw": "AdamW", "sgd": f"SGD with momentum {training.momentum:g}"}
+    falling = " falling to 0 along a cosine" if training.schedule == "cosine" else ""
+    clipping = "" if training.clip_norm is None else f", gradients clipped to norm {training.clip_norm:g}"
+    how = (
+        f"Training: {_count(training.epochs, 'epoch')} in batches of {training.batch_size} with "
+        f"{optimizer[training.optimizer]}, learning rate {training.learning_rate:g}{falling}, weight decay "
+        f"{training.weight_decay:g}{clipping}, {training.precision}."
+    )
+    seeds = (
+        f"{_count(len(recipe.seeds), 'seed')} ({', '.join(map(str, recipe.seeds))}): a seed sets the wiring, the start "
+        "of the weights and the order of the images."
+    )
+    return " ".join([data, network, how, seeds])
 
 
 def describe_progress(results: Results) -> str:
@@ -158,7 +158,7 @@ def collect_notices(results: Results) -> list[Notice]:
 
     def note(run: RunResult, text: str) -> None:
         values = [float(number) for number in _PERCENT.findall(text)]
-        found.setdefault(_PERCENT.sub("#", text), []).append((run, values))
+        found.setdefault(_PERCENT.sub(_HOLE, text), []).append((run, values))
 
     for run in results.runs:
         if run.state == "diverged":
@@ -182,7 +182,7 @@ def collect_notices(results: Results) -> list[Notice]:
 def _with_ranges(text: str, values: list[list[float]]) -> str:
     """Put percentages back into a text, those of several runs as a range."""
     for low, high in ((min(column), max(column)) for column in zip(*values, strict=True)):
-        text = text.replace("#", f"{low:g}" if low == high else f"{low:g}–{high:g}", 1)
+        text = text.replace(_HOLE, f"{low:g}" if low == high else f"{low:g}–{high:g}", 1)
     return text
 
 
@@ -192,6 +192,10 @@ def _where(runs: list[RunResult]) -> tuple[str, ...]:
         if run.seed not in seeds.setdefault(run.arm, []):
             seeds[run.arm].append(run.seed)
     return tuple(f"{arm} (seed{'s' * (len(n) != 1)} {', '.join(map(str, n))})" for arm, n in seeds.items())
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _machine(results: Results) -> list[tuple[str, str]]:

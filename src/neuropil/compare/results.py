@@ -26,8 +26,9 @@ class RunResult:
 
     Attributes:
         arm, seed: which run.
-        state: ``done``, ``diverged`` (its loss was no longer a number), ``failed`` (it ended with an error), ``running``
-            (begun and not ended, at work or killed), or ``missing`` (not begun, or its summary is damaged).
+        state: ``done``, ``diverged`` (its loss was no longer a number), ``failed`` (it ended with an error),
+            ``running`` (begun and not ended, at work or killed), or ``missing`` (not begun, or its summary is
+            damaged).
         reason: why it failed or counts as missing, or None.
         summary: of a run that is done or diverged; otherwise empty.
         metrics: one record an epoch.
@@ -157,9 +158,7 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
         recipe = load_recipe(path)
         arms = expand_arms(recipe)
     except (RecipeError, OSError) as error:
-        raise ValueError(
-            f"load_results: {path} must hold the recipe of a comparison, got: {error}"
-        ) from error
+        raise ValueError(f"load_results: {path} must hold the recipe of a comparison, got: {error}") from error
     runs = {arm.name: {seed: _read_run(folder, arm.name, seed) for seed in recipe.seeds} for arm in arms}
     serving = {twin for arm in arms for twin in arm.twins.values()}
     arms.sort(key=lambda arm: arm.name not in serving)
@@ -176,8 +175,8 @@ COLUMNS = (
 def write_csv(results: Results, path: str | os.PathLike[str]) -> Path:
     """Write one row a run, in the order of arms and seeds; what is not known stays empty.
 
-    Columns are those of ``COLUMNS``: accuracy and density in [0, 1], ``status`` a state of :class:`RunResult`, one
-    kernel and one width per hidden layer, parted by spaces.
+    Columns are those of ``COLUMNS``: accuracy and density in [0, 1], ``status`` a state of
+    :class:`RunResult`, one kernel and one width per hidden layer, parted by spaces.
 
     Args:
         results: what :func:`load_results` gives.
@@ -228,19 +227,13 @@ def _read_run(folder: Path, arm: str, seed: int) -> RunResult:
         metrics = [record for record in read_metrics(run) if isinstance(record, dict)]
     except UnicodeDecodeError:
         metrics = []
-    return RunResult(
-        arm, seed, state, reason, summary, tuple(metrics), read_json(run / "environment.json") or {}
-    )
+    return RunResult(arm, seed, state, reason, summary, tuple(metrics), read_json(run / "environment.json") or {})
 
 
 def _is_whole(summary: Mapping[str, Any]) -> bool:
     """Say whether a summary holds what it must, in the types it must have."""
     status, kernels, warnings = (summary.get(key) for key in ("status", "kernels", "warnings"))
-    if (
-        status not in ("finished", "diverged")
-        or not isinstance(kernels, list)
-        or not isinstance(warnings, list)
-    ):
+    if status not in ("finished", "diverged") or not isinstance(kernels, list) or not isinstance(warnings, list):
         return False
     known = [summary.get(key) for key in _NUMBERS]
     if status == "finished":

@@ -10,6 +10,11 @@ from neuropil.compare.statistics import Estimate, Spread
 Verdict = Literal["better", "worse", "no difference shown", "nothing can be concluded"]
 
 FEWEST_SEEDS = 3  # below this, an interval says next to nothing
+_TWINS = {
+    "dense-same-width": "dense of the same width",
+    "dense-same-parameters": "dense of the same parameters",
+    "erdos-renyi": "Erdős–Rényi of the same density",
+}
 _NO_SPREAD = 1e-9  # a narrower interval comes of equal values, not of certainty
 
 
@@ -20,7 +25,7 @@ class Finding:
     Attributes:
         arm: its name.
         label: what it is.
-        summary: one sentence over all its twins.
+        summary: over all its twins, a sentence whose subject is the name.
         comparisons: one sentence about accuracy a twin.
         speed: one sentence about time, against the dense twin of the same width; None before there is one.
     """
@@ -52,7 +57,8 @@ def findings(results: Results) -> list[Finding]:
 def verdict(difference: Estimate | None) -> Verdict:
     """Say what an interval of differences allows: ``better`` or ``worse`` only if it leaves out 0.
 
-    Fewer than three seeds, and equal differences at all of them, which give no measure of spread, allow nothing.
+    Fewer than three seeds, and equal differences at all of them, which give no measure of spread, allow
+    nothing.
     """
     if difference is None or difference.interval is None or difference.n < FEWEST_SEEDS:
         return "nothing can be concluded"
@@ -82,11 +88,7 @@ def compare_accuracy(arm: str, difference: Difference, *, n_seeds: int) -> str:
         start = f"{start} {interval(found)}"
     result = verdict(found)
     if result == "nothing can be concluded":
-        reason = (
-            "too few"
-            if found.n < FEWEST_SEEDS
-            else "the same at every seed, which gives no measure of spread"
-        )
+        reason = "too few" if found.n < FEWEST_SEEDS else "the same at every seed, which gives no measure of spread"
         return f"{start}, {seeds}: {reason}; nothing can be concluded."
     why = {"better": ": the interval lies above 0", "worse": ": the interval lies below 0"}.get(result, "")
     return f"{start}, {seeds}: {result}{why}."
@@ -113,9 +115,7 @@ def compare_speed(arm: ArmResult) -> str | None:
 def caveats(results: Results) -> list[str]:
     """Return what a reader must keep in mind with these findings."""
     sentences = []
-    made = [
-        d.accuracy for arm in results.sparse_arms for d in arm.differences.values() if d.accuracy is not None
-    ]
+    made = [d.accuracy for arm in results.sparse_arms for d in arm.differences.values() if d.accuracy is not None]
     if len(results.recipe.seeds) < FEWEST_SEEDS:
         sentences.append(f"With fewer than {FEWEST_SEEDS} seeds, nothing can be concluded about accuracy.")
     elif made:
@@ -138,9 +138,7 @@ def caveats(results: Results) -> list[str]:
         values = results.environments().get(key, [])
         if len(values) > 1:
             listed = ", ".join(map(str, values))
-            sentences.append(
-                f"Runs were made with different {name} ({listed}): their times cannot be compared."
-            )
+            sentences.append(f"Runs were made with different {name} ({listed}): their times cannot be compared.")
     return sentences
 
 
@@ -166,10 +164,10 @@ def interval(estimate: Estimate) -> str:
 def _summary(arm: ArmResult) -> str:
     """Say which twins an arm is better and worse than."""
     by_verdict: dict[Verdict, list[str]] = {}
-    for kind, words in TWIN_WORDS.items():
+    for kind, words in _TWINS.items():
         by_verdict.setdefault(verdict(arm.differences[kind].accuracy), []).append(words)
     if list(by_verdict) == ["nothing can be concluded"]:
-        return f"{arm.arm.name}: nothing can be concluded about its accuracy."
+        return "nothing can be concluded about its accuracy."
     phrases: dict[Verdict, str] = {
         "better": "better than {}",
         "worse": "worse than {}",
@@ -178,11 +176,11 @@ def _summary(arm: ArmResult) -> str:
     }
     parts = [phrase.format(_listed(by_verdict[key])) for key, phrase in phrases.items()
              if key in by_verdict]  # fmt: skip
-    return f"{arm.arm.name}: {'; '.join(parts)}."
+    return f"{'; '.join(parts)}."
 
 
 def _listed(words: list[str]) -> str:
-    *first, last = (f"“{word}”" for word in words)
+    *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
 
 

@@ -50,8 +50,9 @@ def standard_deviation(values: Sequence[float]) -> float | None:
 def estimate(values: Sequence[float], *, level: float = LEVEL) -> Estimate:
     """Return the mean of some values with its two-sided t confidence interval.
 
-    x̄ ± t · s / √n, t being the (1 + level) / 2 quantile of Student's distribution with n − 1 degrees of freedom. The
-    level is exact for independent values of a normal distribution; with a few seeds it is a fair approximation.
+    x̄ ± t · s / √n, t being the (1 + level) / 2 quantile of Student's distribution with n − 1 degrees of
+    freedom. The level is exact for independent values of a normal distribution; with a few seeds it is a fair
+    approximation.
 
     Args:
         values: at least one, one a seed.
@@ -85,9 +86,9 @@ def paired_difference(
 ) -> Estimate | None:
     """Return the mean of ours − theirs over the seeds that both have, with its t interval; None without such seeds.
 
-    d_k = ours_k − theirs_k, and then as in :func:`estimate`. Runs of one seed share the split, the order of the images
-    and the start of encoder and read-out; what these do to both arms cancels, so the interval is mostly shorter than
-    that of two separate means.
+    d_k = ours_k − theirs_k, and then as in :func:`estimate`. Runs of one seed share the split, the order of
+    the images and the start of encoder and read-out; what these do to both arms cancels, so the interval is
+    mostly shorter than that of two separate means.
 
     Args:
         ours: value by seed.

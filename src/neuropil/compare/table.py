@@ -8,6 +8,12 @@ from neuropil.compare.sentences import interval, points
 from neuropil.compare.statistics import Estimate, Spread
 
 _NONE = "–"
+_DIFFERENCES = {
+    "dense-same-width": "Accuracy less that of the dense network of the same width, which is the upper cost, in "
+    "percentage points: mean of the differences at equal seeds, and its 95 % t interval.",
+    "dense-same-parameters": "Likewise, less that of the dense network narrow enough for the same parameters.",
+    "erdos-renyi": "Likewise, less that of the network of the same density that is wired at random.",
+}
 _STATE_WORDS = {"diverged": "diverged", "failed": "failed", "running": "unfinished", "missing": "missing"}
 
 
@@ -37,9 +43,7 @@ def table_columns(results: Results) -> list[Column]:
             "accuracy (%)",
             "On the test set after the last epoch: mean over seeds ± half of the 95 % t interval.",
         ),
-        Column(
-            "parameters", "Trained numbers: live weights and biases of the whole network; mean over seeds."
-        ),
+        Column("parameters", "Trained numbers: live weights and biases of the whole network; mean over seeds."),
         Column("density", "Live over possible connections, of the hidden layers together; mean over seeds."),
         Column(
             f"multiply-accumulates{work}",
@@ -56,14 +60,7 @@ def table_columns(results: Results) -> list[Column]:
             "Most memory taken in training, above what the process held before, parameters included; median over "
             "seeds.",
         ),
-        *(
-            Column(
-                f"− {words}",
-                f"Accuracy less that of the twin “{words}”, in percentage points: mean of the differences at equal "
-                "seeds, and its 95 % t interval.",
-            )
-            for words in TWIN_WORDS.values()
-        ),
+        *(Column(f"− {words}", _DIFFERENCES[kind]) for kind, words in TWIN_WORDS.items()),
     ]
 
 

@@ -9,9 +9,7 @@ from neuropil.connect.pattern import check_probability
 DensityMethod = Literal["uniform", "er", "erk"]
 
 
-def layer_densities(
-    shapes: Sequence[Sequence[int]], density: float, method: DensityMethod = "uniform"
-) -> list[float]:
+def layer_densities(shapes: Sequence[Sequence[int]], density: float, method: DensityMethod = "uniform") -> list[float]:
     """Share out the connections of a network among its layers; return the density of each layer.
 
     With layers of N_l possible connections the densities d_l satisfy Σ d_l N_l = density · Σ N_l, and
@@ -48,16 +46,13 @@ def layer_densities(
     """
     check_probability("layer_densities", "density", density)
     if method not in get_args(DensityMethod):
-        raise ValueError(
-            f"layer_densities: method must be one of {', '.join(get_args(DensityMethod))}, got {method!r}"
-        )
+        raise ValueError(f"layer_densities: method must be one of {', '.join(get_args(DensityMethod))}, got {method!r}")
     if not shapes:
         raise ValueError("layer_densities: shapes must name at least one layer, got none")
     for shape in shapes:
         if len(shape) < 2 or min(shape) < 1:
             raise ValueError(
-                "layer_densities: each shape must be (out, in) or (out, in, *kernel), all positive, got "
-                f"{tuple(shape)}"
+                f"layer_densities: each shape must be (out, in) or (out, in, *kernel), all positive, got {tuple(shape)}"
             )
     if method == "uniform":
         return [float(density)] * len(shapes)

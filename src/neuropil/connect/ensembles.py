@@ -72,9 +72,7 @@ class Ensembles(Pattern):
                 f"Ensembles: block must be two positive integers or 'group' (rows, columns), got {self.block!r}"
             )
 
-    def wire(
-        self, in_features: int, out_features: int, *, generator: torch.Generator | None = None
-    ) -> Wiring:
+    def wire(self, in_features: int, out_features: int, *, generator: torch.Generator | None = None) -> Wiring:
         """Draw a wiring; see :meth:`Pattern.wire`."""
         in_groups, in_order, columns = self._side("in_features", in_features, self.block[1], generator)
         out_groups, out_order, rows = self._side("out_features", out_features, self.block[0], generator)

@@ -42,13 +42,9 @@ class ErdosRenyi(Pattern):
     def __post_init__(self) -> None:
         check_probability("ErdosRenyi", "density", self.density)
         if len(self.block) != 2 or min(self.block) < 1:
-            raise ValueError(
-                f"ErdosRenyi: block must be two positive integers (rows, columns), got {self.block!r}"
-            )
+            raise ValueError(f"ErdosRenyi: block must be two positive integers (rows, columns), got {self.block!r}")
 
-    def wire(
-        self, in_features: int, out_features: int, *, generator: torch.Generator | None = None
-    ) -> Wiring:
+    def wire(self, in_features: int, out_features: int, *, generator: torch.Generator | None = None) -> Wiring:
         """Draw a wiring; see :meth:`Pattern.wire`."""
         for name, n, side in (
             ("out_features", out_features, self.block[0]),

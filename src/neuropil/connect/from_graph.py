@@ -59,9 +59,7 @@ class FromGraph(Pattern):
         wiring = Wiring(in_features, out_features, keys // in_features, keys % in_features)
         object.__setattr__(self, "wiring", wiring)
 
-    def wire(
-        self, in_features: int, out_features: int, *, generator: torch.Generator | None = None
-    ) -> Wiring:
+    def wire(self, in_features: int, out_features: int, *, generator: torch.Generator | None = None) -> Wiring:
         """Return the wiring; see :meth:`Pattern.wire`. The generator is not used."""
         self._check_sizes(in_features, out_features)
         return self.wiring

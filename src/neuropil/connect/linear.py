@@ -98,7 +98,7 @@ class SparseLinear(nn.Module):
     @property
     def kernel(self) -> str:
         """Name of the kernel that computes the product."""
-        return str(self._kernel.NAME)
+        return self._kernel.name
 
     def set_wiring(self, wiring: Wiring) -> None:
         """Put another wiring of the same sizes, block and number of blocks in place; weights stay where they are.
@@ -145,25 +145,25 @@ class SparseLinear(nn.Module):
             uniform = torch.rand(self.weight.shape, generator=generator, dtype=torch.float64) * 2 - 1
             bound = fan_in.to(torch.float64).rsqrt()
             targets, _ = self.weight_units()
-            self.weight.copy_(uniform * bound[targets.cpu().clamp(min=0)])
+            self.weight.copy_(uniform * bound[targets.clamp(min=0)])
             self.clear_dead_weights()
             if self.bias is not None:
                 uniform = torch.rand(self.out_features, generator=generator, dtype=torch.float64) * 2 - 1
                 self.bias.copy_(uniform / math.sqrt(self._wiring.fan_in().double().mean()))
 
     def weight_units(self) -> tuple[Tensor, Tensor]:
-        """Return the target and the source neuron of every entry of ``weight``, two int64 tensors.
+        """Return the target and the source neuron of every entry of ``weight``, two int64 tensors on the CPU.
 
         They broadcast to the shape of ``weight``; −1 marks an entry beyond the neurons that exist (groups of
         uneven size).
         """
-        wiring, device = self._wiring, self.weight.device
+        wiring = self._wiring
         if wiring.block == (1, 1):
             targets, sources = np.arange(wiring.out_features)[:, None], np.arange(wiring.in_features)[None, :]
         else:
             targets = wiring.out_order.reshape(-1, 1, wiring.block[0])[wiring.block_rows]
             sources = wiring.in_order.reshape(-1, wiring.block[1], 1)[wiring.block_columns]
-        return tuple(torch.from_numpy(side.astype(np.int64)).to(device) for side in (targets, sources))  # type: ignore[return-value]
+        return tuple(torch.from_numpy(side.astype(np.int64)) for side in (targets, sources))  # type: ignore[return-value]
 
     @torch.no_grad()
     def clear_dead_weights(self) -> None:
@@ -172,7 +172,7 @@ class SparseLinear(nn.Module):
             self.weight.mul_(self._mask)
         elif self._wiring.is_padded:
             targets, sources = self.weight_units()
-            self.weight.mul_((targets >= 0) & (sources >= 0))
+            self.weight.mul_(((targets >= 0) & (sources >= 0)).to(self.weight.device))
 
     def dense_weight(self) -> Tensor:
         """Return W, ``[out_features, in_features]``, zero where nothing connects; gradients flow through."""
@@ -201,7 +201,7 @@ class SparseLinear(nn.Module):
                 f"SparseLinear.copy_dense_weight: dense must have shape {self._wiring.shape}, got {tuple(dense.shape)}"
             )
         targets, sources = self.weight_units()
-        self.weight.copy_(dense.to(self.weight.device)[targets.clamp(min=0), sources.clamp(min=0)])
+        self.weight.copy_(dense.cpu()[targets.clamp(min=0), sources.clamp(min=0)])
         self.clear_dead_weights()
 
     # Computing

@@ -17,9 +17,7 @@ class Pattern(ABC):
     """
 
     @abstractmethod
-    def wire(
-        self, in_features: int, out_features: int, *, generator: torch.Generator | None = None
-    ) -> Wiring:
+    def wire(self, in_features: int, out_features: int, *, generator: torch.Generator | None = None) -> Wiring:
         """Draw a wiring from ``in_features`` source to ``out_features`` target neurons.
 
         Args:
@@ -46,9 +44,7 @@ class Dense(Pattern):
         Wiring(3 → 2, block=(2, 3), density=1, n_connections=6)
     """
 
-    def wire(
-        self, in_features: int, out_features: int, *, generator: torch.Generator | None = None
-    ) -> Wiring:
+    def wire(self, in_features: int, out_features: int, *, generator: torch.Generator | None = None) -> Wiring:
         """Return the wiring; nothing is drawn."""
         return Wiring(in_features, out_features, [0], [0], block=(out_features, in_features))
 

@@ -170,8 +170,7 @@ def _frame_groups(ax: "Axes", n_groups: int, in_groups: IntArray, out_groups: In
     from matplotlib.patches import Rectangle
 
     (x_size, x_end), (y_size, y_end) = (
-        (size, np.cumsum(size))
-        for size in (np.bincount(side, minlength=n_groups) for side in (in_groups, out_groups))
+        (size, np.cumsum(size)) for size in (np.bincount(side, minlength=n_groups) for side in (in_groups, out_groups))
     )
     numbered = np.arange(0, n_groups, -(-n_groups // _TICKS))
     names = [str(group) for group in numbered]

@@ -50,15 +50,11 @@ class ScaleFree(Pattern):
         if not self.exponent > 2.0:
             raise ValueError(f"ScaleFree: exponent must be above 2, got {self.exponent:g}; try 3")
 
-    def wire(
-        self, in_features: int, out_features: int, *, generator: torch.Generator | None = None
-    ) -> Wiring:
+    def wire(self, in_features: int, out_features: int, *, generator: torch.Generator | None = None) -> Wiring:
         """Draw a wiring; see :meth:`Pattern.wire`."""
         out_weight = self._weights(out_features, generator)
         in_weight = self._weights(in_features, generator)
-        waiting = torch.empty(out_features, in_features, dtype=torch.float64).exponential_(
-            generator=generator
-        )
+        waiting = torch.empty(out_features, in_features, dtype=torch.float64).exponential_(generator=generator)
         waiting /= out_weight[:, None]
         waiting /= in_weight
         n = round(self.density * in_features * out_features)

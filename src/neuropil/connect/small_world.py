@@ -54,9 +54,7 @@ class SmallWorld(Pattern):
         check_probability("SmallWorld", "density", self.density)
         check_probability("SmallWorld", "p_rewire", self.p_rewire)
 
-    def wire(
-        self, in_features: int, out_features: int, *, generator: torch.Generator | None = None
-    ) -> Wiring:
+    def wire(self, in_features: int, out_features: int, *, generator: torch.Generator | None = None) -> Wiring:
         """Draw a wiring; see :meth:`Pattern.wire`. Time and memory grow with the number of connections."""
         n = round(self.density * in_features * out_features)
         ends = np.arange(out_features + 1, dtype=np.int64) * n // out_features

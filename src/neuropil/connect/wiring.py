@@ -312,9 +312,7 @@ class Wiring:
             )
         shape, indptr = arrays["shape"], arrays["indptr"]
         if shape.shape != (4,) or indptr.ndim != 1 or len(indptr) < 1 or (np.diff(indptr) < 0).any():
-            raise ValueError(
-                "Wiring.from_tensors: shape must hold four integers and indptr must ascend, got neither"
-            )
+            raise ValueError("Wiring.from_tensors: shape must hold four integers and indptr must ascend, got neither")
         return cls(
             int(shape[1]),
             int(shape[0]),
@@ -331,9 +329,7 @@ class Wiring:
         """Write the wiring to a ``.safetensors`` file."""
         from safetensors.torch import save_file
 
-        save_file(
-            self.to_tensors(), path, metadata={"neuropil": json.dumps({"kind": "wiring", "version": 1})}
-        )
+        save_file(self.to_tensors(), path, metadata={"neuropil": json.dumps({"kind": "wiring", "version": 1})})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -379,9 +375,7 @@ class Wiring:
     def __repr__(self) -> str:
         groups = f", n_groups={self.n_groups}" if self.n_groups else ""
         deaf, unread = int((self.fan_in() == 0).sum()), int((self.fan_out() == 0).sum())
-        notes = [f"{deaf} targets without input"] * bool(deaf) + [f"{unread} sources without target"] * bool(
-            unread
-        )
+        notes = [f"{deaf} targets without input"] * bool(deaf) + [f"{unread} sources without target"] * bool(unread)
         return (
             f"Wiring({self.in_features} → {self.out_features}, block={self.block}{groups}, "
             f"density={self.density:.4g}, n_connections={self.n_connections}"
@@ -408,9 +402,7 @@ def _checked_order(name: str, order: ArrayLike | None, n: int, side: int) -> Int
         return _frozen(positions)
     positions = np.array(order, dtype=np.int32)
     present = positions[positions >= 0]
-    whole = (
-        positions.ndim == 1 and len(positions) % side == 0 and (positions >= -1).all() and len(present) == n
-    )
+    whole = positions.ndim == 1 and len(positions) % side == 0 and (positions >= -1).all() and len(present) == n
     if not whole or not np.array_equal(np.sort(present), np.arange(n)):
         raise ValueError(
             f"Wiring: {name} must hold each of the {n} neurons once, and otherwise −1, in whole blocks of {side}, "

@@ -3,10 +3,13 @@
 import hashlib
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+import torch
+
 from neuropil.data.errors import DataError
-from neuropil.data.load import data_root, find_files, find_source, load, wanted_file
+from neuropil.data.load import data_root, find_files, find_source, load, missing_file
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,16 @@ class Check:
         detail: in words: where the files lie and what they hold, or what is wrong.
         published: how many files are, byte for byte, the publisher's, as "2 of 4"; empty where that cannot be told
             (unpacked archives, other copies). Other copies are fine if their structure is.
+        train_counts: training images of each class; empty unless the state is ``ok``.
+        test_counts: test images of each class, likewise.
     """
 
     name: str
     state: Literal["ok", "missing", "damaged"]
     detail: str
     published: str = ""
+    train_counts: tuple[int, ...] = ()
+    test_counts: tuple[int, ...] = ()
 
 
 def check(name: str, root: str | os.PathLike[str] | None = None) -> Check:
@@ -46,11 +53,11 @@ def check(name: str, root: str | os.PathLike[str] | None = None) -> Check:
     if source.layout != "builtin":
         files = find_files(source, data_root(root))
         if files is None:
-            return Check(name, "missing", f"{wanted_file(source)} is not in {data_root(root) / name}")
+            return Check(name, "missing", f"{missing_file(source, data_root(root))} is not in {data_root(root) / name}")
         if source.layout == "idx":
             known = {file.name: file.md5 for file in source.files}
             paths = [*files.train, *files.test]
-            same = sum(known.get(path.name) == hashlib.md5(path.read_bytes()).hexdigest() for path in paths)
+            same = sum(path.name in known and _md5(path) == known[path.name] for path in paths)
             published = f"{same} of {len(paths)}"
     try:
         dataset = load(name, root, download=False)
@@ -61,4 +68,17 @@ def check(name: str, root: str | os.PathLike[str] | None = None) -> Check:
         f"{len(dataset.train):,} training and {len(dataset.test):,} test images of {dataset.n_classes} classes, "
         f"mean {mean}, deviation {std}"
     )
-    return Check(name, "ok", detail, published)
+    train_counts, test_counts = (
+        tuple(torch.bincount(part.labels, minlength=dataset.n_classes).tolist())
+        for part in (dataset.train, dataset.test)
+    )
+    return Check(name, "ok", detail, published, train_counts, test_counts)
+
+
+def _md5(path: Path) -> str | None:
+    """Return a file's checksum, or None where it cannot be read: :func:`load` then says why."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except OSError:
+        return None

@@ -11,6 +11,13 @@ from neuropil.data.errors import DataError
 _PIXELS = 3 * 32 * 32
 _COARSE_CLASSES = 20
 
+# the publisher's folder, and its files with training and with test images
+CIFAR_FOLDERS = {"cifar-10": "cifar-10-batches-bin", "cifar-100": "cifar-100-binary"}
+CIFAR_FILES = {
+    "cifar-10": ([f"data_batch_{k}.bin" for k in range(1, 6)], ["test_batch.bin"]),
+    "cifar-100": (["train.bin"], ["test.bin"]),
+}
+
 
 def read_cifar(path: Path, n_rows: int, *, n_classes: int) -> tuple[Tensor, Tensor]:
     """Read one binary file.
@@ -33,8 +40,13 @@ def read_cifar(path: Path, n_rows: int, *, n_classes: int) -> tuple[Tensor, Tens
     length = path.stat().st_size
     if length != expected:
         state = "truncated" if length < expected else "too long"
-        raise DataError(f"{path}: must hold {expected:,} bytes ({n_rows:,} images), got {length:,}: the file is {state}")
-    rows = np.fromfile(path, np.uint8).reshape(n_rows, n_labels + _PIXELS)
+        raise DataError(
+            f"{path}: must hold {expected:,} bytes ({n_rows:,} images), got {length:,}: the file is {state}"
+        )
+    try:
+        rows = np.fromfile(path, np.uint8, count=expected).reshape(n_rows, n_labels + _PIXELS)
+    except OSError as error:
+        raise DataError(f"{path}: must be a readable file, got {error.strerror or error}") from error
     if n_labels == 2 and rows[:, 0].max(initial=0) >= _COARSE_CLASSES:
         raise DataError(f"{path}: coarse labels must lie in 0 to {_COARSE_CLASSES - 1}, got {rows[:, 0].max()}")
     labels = torch.from_numpy(rows[:, n_labels - 1].astype(np.int64))

@@ -7,23 +7,37 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Images with their labels.
 
     Attributes:
         images: uint8 ``[n, c, h, w]``.
         labels: int64 ``[n]``.
+
+    Raises:
+        TypeError: images are not uint8, or labels not int64.
+        ValueError: shapes differ from these.
     """
 
     images: Tensor
     labels: Tensor
 
+    def __post_init__(self) -> None:
+        for name, values, dtype in (("images", self.images, torch.uint8), ("labels", self.labels, torch.int64)):
+            if values.dtype != dtype:
+                raise TypeError(f"Split: {name} must be {dtype}, got {values.dtype}")
+        if self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError(
+                f"Split: images and labels must have the shapes [n, c, h, w] and [n], got {list(self.images.shape)} "
+                f"and {list(self.labels.shape)}"
+            )
+
     def __len__(self) -> int:
         return len(self.labels)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """A classification data set, kept as bytes and normalized batch by batch.
 
@@ -62,20 +76,33 @@ class Dataset:
         """Return (images / max_value − mean) / std, float32, of uint8 images ``[b, c, h, w]``.
 
         A channel that is constant over the training part is centred only.
+
+        Raises:
+            TypeError: the images are not uint8, so perhaps normalized already.
+            ValueError: their number of channels is another.
         """
-        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        if images.dtype != torch.uint8:
+            raise TypeError(f"Dataset.normalize: images must be uint8, got {images.dtype}")
+        if images.ndim != 4 or images.shape[1] != len(self.mean):
+            raise ValueError(
+                f"Dataset.normalize: images must have the shape [b, {len(self.mean)}, h, w], got {list(images.shape)}"
+            )
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32, device=images.device).view(1, -1, 1, 1)
+            for values in (self.mean, self.std)
+        )
         scale = torch.where(std > 0, std, 1.0) * self.max_value
         return (images - mean * self.max_value) / scale
 
     def batches(
         self, split: Split, batch_size: int, generator: torch.Generator | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield normalized images ``[b, c, h, w]`` and labels ``[b]``; the last batch may be smaller.
+        """Iterate over normalized images ``[b, c, h, w]`` and labels ``[b]``; the last batch may be smaller.
 
         Args:
             split: which part of the data.
             batch_size: images a batch, at least 1.
-            generator: where a random order comes from; None: in order.
+            generator: where a random order comes from, drawn once, at the call; None: in order.
 
         Raises:
             ValueError: the batch size is below 1.
@@ -90,6 +117,10 @@ class Dataset:
         if batch_size < 1:
             raise ValueError(f"Dataset.batches: batch_size must be at least 1, got {batch_size}")
         order = None if generator is None else torch.randperm(len(split), generator=generator)
+        return self._batches(split, batch_size, order)
+
+    def _batches(self, split: Split, batch_size: int, order: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Do the work of :meth:`batches`, which checks and draws when it is called, not at the first batch."""
         for start in range(0, len(split), batch_size):
             chosen = slice(start, start + batch_size)
             index = chosen if order is None else order[chosen]
@@ -112,7 +143,8 @@ def with_validation(dataset: Dataset, fraction: float, generator: torch.Generato
         generator: where the choice comes from.
 
     Raises:
-        ValueError: the fraction is out of range, or leaves one side empty.
+        TypeError: the generator is none: nothing is drawn from PyTorch's global state.
+        ValueError: the fraction is out of range or leaves one side empty, or there is a validation split already.
 
     Example:
         >>> from neuropil import data
@@ -120,8 +152,14 @@ def with_validation(dataset: Dataset, fraction: float, generator: torch.Generato
         >>> len(digits.train), len(digits.validation)
         (970, 108)
     """
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"with_validation: generator must be a torch.Generator, got {type(generator).__name__}")
+    if dataset.validation is not None:
+        raise ValueError(
+            f"with_validation: dataset must have no validation split yet, got one of {len(dataset.validation)} images"
+        )
     n = len(dataset.train)
-    n_held_out = round(fraction * n)
+    n_held_out = round(fraction * n) if 0 < fraction < 1 else 0
     if not 0 < n_held_out < n:
         raise ValueError(
             f"with_validation: fraction must lie in (0, 1) and leave images on either side, got {fraction:g} of {n}"
@@ -129,9 +167,7 @@ def with_validation(dataset: Dataset, fraction: float, generator: torch.Generato
     held_out = stratified_choice(dataset.train.labels, n_held_out, generator)
     keep = torch.ones(n, dtype=torch.bool)
     keep[held_out] = False
-    train, validation = (
-        Split(dataset.train.images[part], dataset.train.labels[part]) for part in (keep, ~keep)
-    )
+    train, validation = (Split(dataset.train.images[part], dataset.train.labels[part]) for part in (keep, ~keep))
     mean, std = _moments(train.images, dataset.max_value)
     return replace(dataset, train=train, validation=validation, mean=mean, std=std)
 

@@ -34,6 +34,8 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
             content = file.read(header + size + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: must be a whole gzip file, got a damaged or truncated one ({error})") from error
+    except OSError as error:
+        raise DataError(f"{path}: must be a readable file, got {error.strerror or error}") from error
     magic = 0x0800 | len(shape)
     found = int.from_bytes(content[:4], "big")
     if len(content) < 4 or found != magic:

@@ -8,19 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from neuropil.data.cifar import read_cifar
+from neuropil.data.cifar import CIFAR_FILES, CIFAR_FOLDERS, read_cifar
 from neuropil.data.dataset import Dataset, Split, make_dataset, stratified_choice
 from neuropil.data.download import download as download_files
 from neuropil.data.errors import DataError
 from neuropil.data.idx import read_idx
 from neuropil.data.sources import SOURCES, Source
 from neuropil.randomness import stream
-
-_CIFAR_FOLDERS = {"cifar-10": "cifar-10-batches-bin", "cifar-100": "cifar-100-binary"}
-_CIFAR_FILES = {
-    "cifar-10": ([f"data_batch_{k}.bin" for k in range(1, 6)], ["test_batch.bin"]),
-    "cifar-100": (["train.bin"], ["test.bin"]),
-}
 
 
 def load(
@@ -57,8 +51,8 @@ def load(
         files = find_files(source, folder)
     if files is None:
         raise DataError(
-            f"{name}: {wanted_file(source)} must be in {folder / name}, got no such file; name the folder of data sets "
-            f"with --data or NEUROPIL_DATA, or let it be downloaded"
+            f"{name}: {missing_file(source, folder)} must be in {folder / name}, got no such file; name the folder of "
+            f"data sets with root=, --data or NEUROPIL_DATA, or let it be downloaded"
         )
     train, test = read_files(source, files)
     return make_dataset(name, train, test, source.classes, 255)
@@ -94,7 +88,7 @@ def data_root(root: str | os.PathLike[str] | None) -> Path:
         import pooch
 
         return Path(pooch.os_cache("neuropil"))
-    return Path(root)
+    return Path(root).expanduser()
 
 
 def find_files(source: Source, root: Path) -> FoundFiles | None:
@@ -107,18 +101,21 @@ def find_files(source: Source, root: Path) -> FoundFiles | None:
             if all(path is not None for path in paths):
                 return FoundFiles(tuple(p for p in paths[:2] if p), tuple(p for p in paths[2:] if p))
         elif source.layout == "cifar":
-            for inner in (folder / _CIFAR_FOLDERS[source.name], folder):
-                train, test = ([inner / file for file in part] for part in _CIFAR_FILES[source.name])
+            for inner in (folder / CIFAR_FOLDERS[source.name], folder):
+                train, test = ([inner / file for file in part] for part in CIFAR_FILES[source.name])
                 if all(path.is_file() for path in (*train, *test)):
                     return FoundFiles(tuple(train), tuple(test))
     return None
 
 
-def wanted_file(source: Source) -> str:
-    """Say which file of a data set to look for."""
+def missing_file(source: Source, root: Path) -> str:
+    """Name the first file of a data set that is not in ``root/name``."""
+    folder = root / source.name
     if source.layout == "cifar":
-        return f"{_CIFAR_FOLDERS[source.name]}/{_CIFAR_FILES[source.name][0][0]}"
-    return source.files[0].name
+        names = [f"{CIFAR_FOLDERS[source.name]}/{file}" for part in CIFAR_FILES[source.name] for file in part]
+    else:
+        names = [file.name for file in source.files if _gzip_or_plain(folder / file.name) is None]
+    return next((name for name in names if not (folder / name).is_file()), names[0])
 
 
 def read_files(source: Source, files: FoundFiles) -> tuple[Split, Split]:
@@ -132,8 +129,7 @@ def read_files(source: Source, files: FoundFiles) -> tuple[Split, Split]:
             parts.append(Split(read_idx(images_path, (n, height, width)).unsqueeze(1), labels))
         return parts[0], parts[1]
     return tuple(  # type: ignore[return-value]
-        _read_cifar_part(source, paths, n)
-        for paths, n in ((files.train, source.n_train), (files.test, source.n_test))
+        _read_cifar_part(source, paths, n) for paths, n in ((files.train, source.n_train), (files.test, source.n_test))
     )
 
 

@@ -105,7 +105,7 @@ def reset_(layer: Layer, *, generator: torch.Generator | None = None) -> Tensor:
 def fans(layer: Layer) -> tuple[Tensor, Tensor]:
     """Return fan-in and fan-out of every entry of ``layer.weight``, broadcastable to it, at least 1."""
     if isinstance(layer, SparseLinear):
-        targets, sources = (side.cpu().clamp(min=0) for side in layer.weight_units())
+        targets, sources = (side.clamp(min=0) for side in layer.weight_units())
         fan_in, fan_out = layer.wiring.fan_in()[targets], layer.wiring.fan_out()[sources]
     else:
         field = layer.weight[0, 0].numel()

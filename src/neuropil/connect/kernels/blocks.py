@@ -6,12 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from neuropil.connect.kernels.kernel import Kernel
 from neuropil.connect.wiring import Wiring
 
 if TYPE_CHECKING:
     from neuropil.connect.linear import SparseLinear
-
-NAME = "blocks"
 
 
 def obstacle(wiring: Wiring) -> str | None:
@@ -37,8 +36,11 @@ def product(layer: "SparseLinear", x: Tensor) -> Tensor:
         products = torch.bmm(weight.view(*stacked, rows).transpose(1, 2), sources.reshape(*stacked, batch))
         targets = products.reshape(len(n_columns) * rows, batch)
     else:
-        pairs = zip(weight.split(n_columns), sources.split(n_columns), strict=True)
+        pairs = zip(torch.split(weight, n_columns), torch.split(sources, n_columns), strict=True)
         targets = torch.cat([torch.mm(w.t(), s) for w, s in pairs])
     if layer._scatter is not None:
         targets = targets.index_select(0, layer._scatter)
     return targets.t().contiguous()
+
+
+BLOCKS = Kernel("blocks", obstacle, product)

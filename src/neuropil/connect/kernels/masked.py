@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor
 
+from neuropil.connect.kernels.kernel import Kernel
 from neuropil.connect.wiring import Wiring
 
 if TYPE_CHECKING:
     from neuropil.connect.linear import SparseLinear
-
-NAME = "masked"
 
 
 def obstacle(wiring: Wiring) -> str | None:
@@ -21,3 +20,6 @@ def obstacle(wiring: Wiring) -> str | None:
 def product(layer: "SparseLinear", x: Tensor) -> Tensor:
     """Return x Wᵀ, ``[b, out_features]``, from ``[b, in_features]``, at the cost of a dense layer and the mask."""
     return F.linear(x, layer.dense_weight())
+
+
+MASKED = Kernel("masked", obstacle, product)

@@ -1,0 +1,7 @@
+"""Checks that others can run on their own layers, patterns and wirings."""
+
+from neuropil.testing.kernels import assert_kernels_agree
+from neuropil.testing.modules import assert_module
+from neuropil.testing.patterns import assert_pattern
+
+__all__ = ["assert_kernels_agree", "assert_module", "assert_pattern"]

@@ -1,0 +1,111 @@
+"""Comparisons made up by hand: folders as runs leave them, without any training."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from neuropil.compare.arms import expand_arms, run_recipe
+from neuropil.compare.recipe import Recipe, parse_recipe
+
+RECIPE: dict[str, Any] = {
+    "name": "made-up",
+    "question": "Does wiring help?",
+    "source": "a claim",
+    "data": {"name": "digits"},
+    "model": {"hidden": [32, 32]},
+    "training": {"epochs": 2},
+    "seeds": 3,
+    "arms": {
+        "index": {"pattern": "ensembles", "n_groups": 8, "p_inter": 0.15},
+        "mixer": {"pattern": "mixer", "n_groups": 8, "p_inter": 0.15, "block": ["group", 1]},
+    },
+}
+ENVIRONMENT = {"neuropil": "0.1", "commit": "abc1234", "torch": "2.13", "processor": "a processor", "threads": 1}
+
+Accuracy = Callable[[str, int], float]
+
+
+def made_up_accuracy(arm: str, seed: int) -> float:
+    """Give every arm a level of its own, and every seed its luck."""
+    level = {"index": 0.90, "mixer": 0.95, "dense-32": 0.96}.get(arm, 0.90)
+    return level + 0.01 * seed + 0.001 * (seed * len(arm) % 5)
+
+
+class MadeUp:
+    """Writes comparisons into a folder."""
+
+    accuracy = staticmethod(made_up_accuracy)
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def recipe(self, **changes: Any) -> Recipe:
+        return parse_recipe({**RECIPE, **changes})
+
+    def comparison(self, accuracy: Accuracy = made_up_accuracy, **changes: Any) -> Path:
+        """Write a comparison whose runs are all done."""
+        recipe = self.recipe(**changes)
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "comparison.yaml").write_text(yaml.safe_dump(recipe.model_dump()), encoding="utf-8")
+        for arm in expand_arms(recipe):
+            for seed in recipe.seeds:
+                folder = self.run(arm.name, seed)
+                folder.mkdir(parents=True)
+                made_by = run_recipe(recipe, arm, seed)
+                (folder / "recipe.yaml").write_text(yaml.safe_dump(made_by), encoding="utf-8")
+                (folder / "environment.json").write_text(json.dumps(ENVIRONMENT), encoding="utf-8")
+                self.write_metrics(arm.name, seed, [0.5, accuracy(arm.name, seed)])
+                dense = arm.name.startswith("dense")
+                self.write_summary(
+                    arm.name,
+                    seed,
+                    test_accuracy=accuracy(arm.name, seed),
+                    parameters=5000 if dense else 2000 + seed,
+                    density=1.0 if dense else 0.25,
+                    multiply_accumulates=4000 if dense else 1000,
+                    seconds_per_epoch=2.0 if dense else 1.0 + 0.1 * seed,
+                    kernels=["dense"] * 2 if dense else ["masked"] * 2,
+                )
+        return self.folder
+
+    def run(self, arm: str, seed: int) -> Path:
+        return self.folder / arm / f"seed-{seed}"
+
+    def write_summary(self, arm: str, seed: int, **values: Any) -> None:
+        summary = {
+            "status": "finished",
+            "test_accuracy": 0.9,
+            "test_loss": 0.25,
+            "epochs": 2,
+            "parameters": 2000,
+            "density": 0.25,
+            "multiply_accumulates": 1000,
+            "kernels": ["masked", "masked"],
+            "neurons_without_input": 0,
+            "seconds_per_epoch": 1.0,
+            "peak_memory_bytes": 3 * 2**20,
+            "warnings": [],
+            **values,
+        }
+        (self.run(arm, seed) / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+
+    def write_metrics(self, arm: str, seed: int, accuracies: list[float]) -> None:
+        records = [
+            {"epoch": epoch, "validation_accuracy": accuracy, "seconds": 1.0}
+            for epoch, accuracy in enumerate(accuracies, start=1)
+        ]
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        (self.run(arm, seed) / "metrics.jsonl").write_text(text, encoding="utf-8")
+
+    def remove_summary(self, arm: str, seed: int) -> Path:
+        (self.run(arm, seed) / "summary.json").unlink()
+        return self.run(arm, seed)
+
+
+@pytest.fixture
+def made_up(tmp_path: Path) -> MadeUp:
+    return MadeUp(tmp_path / "made-up")

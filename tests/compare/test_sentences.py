@@ -1,0 +1,128 @@
+"""The wording of findings: never more than the numbers allow."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from neuropil.compare.results import Difference, load_results
+from neuropil.compare.sentences import caveats, compare_accuracy, findings, interval, points, verdict
+from neuropil.compare.statistics import estimate
+
+
+def difference(*values: float) -> Difference:
+    return Difference("twin", estimate(values) if values else None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (
+            (0.001, -0.003, 0.005),  # mean 0.1 points, s = 0.4, half = 4.303 · 0.4 / √3 = 0.99
+            "arm − twin: +0.10 points [−0.89, +1.09], 3 seeds: no difference shown.",
+        ),
+        (
+            (0.009, 0.010, 0.011),
+            "arm − twin: +1.00 points [+0.75, +1.25], 3 seeds: better: the interval lies above 0.",
+        ),
+        (
+            (-0.009, -0.010, -0.011),
+            "arm − twin: −1.00 points [−1.25, −0.75], 3 seeds: worse: the interval lies below 0.",
+        ),
+        (
+            (0.5, 0.6),
+            "arm − twin: +55.00 points [−8.53, +118.53], 2 of 3 seeds: too few; nothing can be concluded.",
+        ),
+        ((0.5,), "arm − twin: +50.00 points, 1 of 3 seeds: too few; nothing can be concluded."),
+        ((), "arm − twin: no seed has been done by both, so nothing can be concluded."),
+        ((0.0, 0.0, 0.0), "arm − twin: +0.00 points [+0.00, +0.00], 3 seeds: no difference shown."),
+        (
+            (0.9 - 0.8, 0.8 - 0.7, 0.7 - 0.6),
+            "arm − twin: +10.00 points [+10.00, +10.00], 3 seeds: the same at every seed, which gives no measure of "
+            "spread; nothing can be concluded.",
+        ),
+    ],
+)
+def test_sentence_about_accuracy(values: tuple[float, ...], sentence: str) -> None:
+    assert compare_accuracy("arm", difference(*values), n_seeds=3) == sentence
+
+
+def test_one_seed_is_not_many() -> None:
+    assert "1 seed: too few" in compare_accuracy("arm", difference(0.1), n_seeds=1)
+
+
+@pytest.mark.parametrize("scale", [0.0001, 1.0])
+def test_verdict_turns_where_the_interval_reaches_zero(scale: float) -> None:
+    # of −1, 0, 1 shifted by m, the interval is m ± 2.484
+    for shift, expected in ((2.47, "no difference shown"), (2.49, "better"), (-2.49, "worse")):
+        assert verdict(estimate([scale * (shift + k) for k in (-1, 0, 1)])) == expected
+    assert verdict(None) == "nothing can be concluded"
+
+
+def test_numbers() -> None:
+    assert (points(0.0123), points(-0.5), points(-0.00001)) == ("+1.23", "−50.00", "+0.00")
+    assert interval(estimate([0.1])) == ""
+
+
+def test_findings_of_a_comparison(made_up: Any) -> None:
+    mixed = findings(load_results(made_up.comparison()))[1]
+    assert mixed.arm == "mixer"
+    assert mixed.summary == (
+        "better than dense of the same parameters and Erdős–Rényi of the same density; "
+        "worse than dense of the same width."
+    )
+    assert len(mixed.comparisons) == 3
+    assert mixed.comparisons[0].startswith("mixer − dense-32: −1.0")
+    assert mixed.speed == (
+        "An epoch takes 0.55 [0.50–0.60] of the time of dense-32, for 0.25 of its multiply-accumulates: faster at "
+        "every seed; the masked kernel computes the dense product."
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (lambda seed: 3.0, "slower at every seed"),
+        (lambda seed: 1.5 + 0.5 * seed, "neither faster nor slower at every seed"),
+        (lambda seed: 1.999, "neither faster nor slower at every seed"),
+    ],
+)
+def test_sentence_about_speed(made_up: Any, seconds: Callable[[int], float], words: str) -> None:
+    folder = made_up.comparison()
+    for seed in range(3):
+        made_up.write_summary("mixer", seed, seconds_per_epoch=seconds(seed), kernels=["blocks"] * 2)
+    assert findings(load_results(folder))[1].speed.endswith(f"multiply-accumulates: {words}.")
+
+
+def test_two_seeds_conclude_nothing(made_up: Any) -> None:
+    results = load_results(made_up.comparison(seeds=2))
+    for finding in findings(results):
+        assert finding.summary == "nothing can be concluded about its accuracy."
+        assert all(sentence.endswith("nothing can be concluded.") for sentence in finding.comparisons)
+    assert caveats(results)[0] == "With fewer than 3 seeds, nothing can be concluded about accuracy."
+
+
+def test_caveats(made_up: Any) -> None:
+    folder = made_up.comparison()
+    whole = caveats(load_results(folder))
+    assert len(whole) == 2
+    assert whole[1].startswith("6 differences are shown, and no correction for multiple comparisons was made")
+    made_up.write_summary("mixer", 0, status="diverged", test_accuracy=None)
+    made_up.remove_summary("index", 0)
+    (made_up.run("index", 1) / "environment.json").write_text('{"processor": "another", "threads": 2}')
+    broken = " ".join(caveats(load_results(folder)))
+    assert "looks better than it is" in broken
+    assert "these are the findings so far" in broken
+    assert "different processors (a processor, another): their times cannot be compared" in broken
+    assert "different numbers of threads (1, 2)" in broken
+
+
+def test_before_anything_has_run(made_up: Any) -> None:
+    folder = made_up.comparison()
+    for summary in folder.glob("*/*/summary.json"):
+        summary.unlink()
+    results = load_results(folder)
+    for finding in findings(results):
+        assert finding.speed is None
+        assert all("no seed has been done by both" in sentence for sentence in finding.comparisons)
+    assert caveats(results)

@@ -72,7 +72,7 @@ def test_findings_of_a_comparison(made_up: Any) -> None:
         "worse than dense of the same width."
     )
     assert len(mixed.comparisons) == 3
-    assert mixed.comparisons[0].startswith("mixer − dense-32: −1.0")
+    assert mixed.comparisons[0].startswith("mixer − dense-32: −1.13 points [−1.51, −0.75]")
     assert mixed.speed == (
         "An epoch takes 0.55 [0.50–0.60] of the time of dense-32, for 0.25 of its multiply-accumulates: faster at "
         "every seed; the masked kernel computes the dense product."

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -52,10 +53,11 @@ def show(name: Annotated[str, typer.Argument(help="Name of a recipe, a pattern o
         _show_data_set(name, console)
     if name in PATTERNS:
         found = True
-        _show_documented(name, PATTERNS[name], PATTERNS[name], console)
+        _show_pattern(name, PATTERNS[name], console)
     if name in ARRANGEMENTS:
         found = True
-        _show_documented(name, mixer, ARRANGEMENTS[name][0], console, without=ARRANGEMENTS[name][1])
+        console.print(f"{_text(mixer, until='Args:')}\n", highlight=False, markup=False)
+        _show_pattern(name, ARRANGEMENTS[name][0], console, without=ARRANGEMENTS[name][1])
     if name in bundled_recipes():
         found = True
         path = bundled_recipes()[name]
@@ -110,34 +112,46 @@ def _data_sets() -> dict[str, str]:
 
 
 def _first_line(thing: Any) -> str:
-    return (inspect.getdoc(thing) or "").partition("\n")[0]
+    return _text(thing, until="\n").removeprefix("Return ")
 
 
-def _show_documented(
-    name: str, documented: Any, cls: type, console: Console, *, without: frozenset[str] = frozenset()
-) -> None:
-    """Print a docstring without its example, then the settings with their defaults."""
-    text = (inspect.getdoc(documented) or "").partition("\nExample:")[0].rstrip()
-    console.print(f"[bold]pattern {name}[/]  [dim]{documented.__module__}.{documented.__qualname__}[/]\n")
-    console.print(escape(text), highlight=False)
+def _text(thing: Any, *, until: str) -> str:
+    """Return a docstring up to a mark, without the markup that only a page of documentation needs."""
+    text = (inspect.getdoc(thing) or "").partition(until)[0].strip()
+    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?([^`]+)`", r"\1", text)
+    return text.replace("``", "")
+
+
+def _show_pattern(name: str, cls: type, console: Console, *, without: frozenset[str] = frozenset()) -> None:
+    """Print a pattern's docstring up to its example, then its settings with their defaults."""
+    console.print(f"[bold]pattern {name}[/]  [dim]{cls.__module__}.{cls.__qualname__}[/]\n")
+    console.print(_text(cls, until="\nExample:"), highlight=False, markup=False)
     table = Table("setting", "default", title="\nin a recipe", title_justify="left", box=None, padding=(0, 2))
     for field in dataclasses.fields(cls):
         if field.name not in without:
             required = field.default is dataclasses.MISSING
             table.add_row(field.name, "(required)" if required else escape(str(field.default)))
-    console.print(table)
+    if table.row_count:
+        console.print(table)
 
 
 def _show_data_set(name: str, console: Console) -> None:
     from neuropil.data import SOURCES
 
     source = SOURCES[name]
+    channels, height, width = source.image_shape
     console.print(f"[bold]data {name}[/]  {escape(source.title)}\n{escape(source.what)}", highlight=False)
     table = Table(show_header=False, box=None, padding=(0, 2))
-    for field in dataclasses.fields(source):
-        if field.name not in ("name", "title", "what"):
-            table.add_row(field.name.replace("_", " "), escape(str(getattr(source, field.name))))
-    console.print(table)
+    for key, value in {
+        "images": f"{source.n_train:,} training, {source.n_test:,} test, {channels} × {height} × {width}",
+        "classes": f"{source.n_classes}: {', '.join(source.classes)}",
+        "from": source.url,
+        "files": ", ".join(file.name for file in source.files) or "comes with a dependency",
+        "cite": source.citation,
+    }.items():
+        table.add_row(key, escape(value))
+    console.print(table, highlight=False)
+    console.print()
 
 
 def _show_recipe_keys(console: Console) -> None:

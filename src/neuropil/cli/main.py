@@ -14,7 +14,7 @@ app = typer.Typer(
     "and is it really faster?\n\nStart with: neuropil compare digits",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
 app.command("compare")(runs.compare)

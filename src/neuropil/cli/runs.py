@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+
+from neuropil.cli.table import print_results
 
 if TYPE_CHECKING:
-    from neuropil.compare import Results, Task
+    from neuropil.compare import Task
 
 RecipeArgument = Annotated[
     str, typer.Argument(help="Name of a bundled recipe (see: neuropil list recipes), or a YAML file.")
@@ -38,7 +39,9 @@ def compare(
     data: DataRoot = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="cores / threads")] = None,
     threads: Threads = 1,
-    keep_checkpoints: Annotated[bool, typer.Option(help="Keep the trained weights of every run.")] = False,
+    keep_checkpoints: Annotated[
+        bool, typer.Option("--keep-checkpoints", help="Keep the trained weights of every run.")
+    ] = False,
 ) -> None:
     """Compare networks: arms × seeds, with the controls that each sparse arm needs; then a table and a report.
 
@@ -128,20 +131,10 @@ def _show_results(folder: Path, console: Console) -> None:
     from neuropil.compare import load_results, write_csv, write_report
 
     results = load_results(folder)
-    _print_table(results, console)
+    print_results(results, console)
     write_csv(results, folder / "results.csv")
     written = write_report(folder)
     console.print(f"report: {written}", soft_wrap=True, highlight=False)
-
-
-def _print_table(results: "Results", console: Console) -> None:
-    from neuropil.compare import table_rows
-
-    header, rows = table_rows(results)
-    table = Table(*header)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
 
 
 class _Progress:

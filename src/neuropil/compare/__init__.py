@@ -5,17 +5,27 @@ from neuropil.compare.comparison import compare
 from neuropil.compare.execute import execute
 from neuropil.compare.parallel import Task, do_tasks
 from neuropil.compare.recipe import Recipe, RecipeError, bundled_recipes, load_recipe
+from neuropil.compare.report import write_report
+from neuropil.compare.results import Results, load_results, write_csv
+from neuropil.compare.sentences import findings
+from neuropil.compare.table import table_rows
 
 __all__ = [
     "Arm",
     "Recipe",
     "RecipeError",
+    "Results",
     "Task",
     "bundled_recipes",
     "compare",
     "do_tasks",
     "execute",
     "expand_arms",
+    "findings",
     "load_recipe",
+    "load_results",
     "run_recipe",
+    "table_rows",
+    "write_csv",
+    "write_report",
 ]

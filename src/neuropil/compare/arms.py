@@ -68,12 +68,16 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
         except ValueError as error:
             raise RecipeError(f"recipe {recipe.name}: arms.{arm.name}: {error}") from error
         for kind, twin in wanted.items():
-            made = Arm(_control_name(twin), twin["hidden"], twin["pattern"], is_control=True)
-            same = [other for other in (*arms, *controls)
-                    if other is not arm and (other.hidden, other.patterns) == (made.hidden, made.patterns)]  # fmt: skip
+            same = [
+                other
+                for other in (*arms, *controls)
+                if other is not arm and (other.hidden, other.patterns) == (twin["hidden"], twin["pattern"])
+            ]
             if not same:
-                controls.append(made)
-            arm.twins[kind] = (same or [made])[0].name
+                name = _control_name(twin, taken=[control.name for control in controls])
+                same = [Arm(name, twin["hidden"], twin["pattern"], is_control=True)]
+                controls += same
+            arm.twins[kind] = same[0].name
     clash = {arm.name for arm in arms} & {control.name for control in controls}
     if clash:
         raise RecipeError(
@@ -99,13 +103,23 @@ def run_recipe(recipe: Recipe, arm: Arm, seed: int) -> dict[str, Any]:
     }
 
 
-def _control_name(arguments: dict[str, Any]) -> str:
+def _control_name(arguments: dict[str, Any], taken: list[str]) -> str:
+    """Name a control by its width or its density, the latter with as many digits as tell it from others."""
     hidden, pattern = arguments["hidden"], arguments["pattern"]
     random = [p.density for p in pattern if isinstance(p, ErdosRenyi)]
-    if random:
-        densities = dict.fromkeys(f"{density:.3g}" for density in random)
-        return "erdos-renyi-" + "-".join(densities)
-    return "dense-" + "-".join(str(width) for width in dict.fromkeys(hidden))
+    for digits in range(3, 18):
+        if random:
+            name = "erdos-renyi-" + "-".join(_without_repeats([f"{density:.{digits}g}" for density in random]))
+        else:
+            name = "dense-" + "-".join(_without_repeats([str(width) for width in hidden]))
+        if name not in taken:
+            break
+    return name
+
+
+def _without_repeats(values: list[str]) -> list[str]:
+    """Return one value where all are equal, else all."""
+    return values[:1] if len(set(values)) == 1 else values
 
 
 def _try_wiring(arguments: dict[str, Any]) -> None:

@@ -46,9 +46,7 @@ def compare(
     folder = Path(folder)
     arms = expand_arms(recipe)
     tasks = [
-        Task(run_recipe(recipe, arm, seed), folder / arm.name / f"seed-{seed}")
-        for seed in recipe.seeds
-        for arm in arms
+        Task(run_recipe(recipe, arm, seed), folder / arm.name / f"seed-{seed}") for seed in recipe.seeds for arm in arms
     ]
     refuse_foreign_folders(tasks)  # before anything is written
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from neuropil.compare.arms import run_recipe
 from neuropil.compare.labels import TWIN_WORDS
 from neuropil.compare.results import ArmResult, Results
@@ -28,6 +30,8 @@ _TWIN_LOOKS: dict[str, tuple[str, Any, float, str]] = {
     "erdos-renyi": ("#7d848c", (0, (1.2, 1.2)), 1.6, "^"),
 }
 _PANELS_A_ROW = 3
+_PIXELS_AN_INCH = 130  # of wirings, whose fine grain makes large files
+_COLOURS = 32
 _SKIPPED = 6  # from this many epochs on, the first ones may leave the picture below
 
 
@@ -172,8 +176,14 @@ def _wirings(wirings: Mapping[int, Wiring]) -> str:
         ax.set_title("")
         ax.set_title(f"layer {layer}: density {wiring.density:.3f}", fontsize=8, pad=5, loc="left", color=_INK)
         ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
+    from PIL import Image
+
+    figure.set_dpi(_PIXELS_AN_INCH)
+    canvas: Any = figure.canvas
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3]).quantize(_COLOURS)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=170)
+    picture.save(buffer, format="png", optimize=True)
     return _data_uri("image/png", buffer.getvalue())
 
 
@@ -210,7 +220,7 @@ def _scatter(
     low, high = ax.get_xlim()
     if high / low < 30:
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high / low > 6 else MaxNLocator(5))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 10 else f"{x:g}"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _short(x)))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.tick_params(axis="x", which="minor", length=0)
     _name_points(ax, points, least=0.2 / (figure.get_figheight() - 0.6))
@@ -233,6 +243,19 @@ def _name_points(ax: "Axes", points: Sequence[tuple[str, float, float, str]], *,
             alpha=0.6, clip_on=False,
         )  # fmt: skip
     ax.set(ylim=(low, high), xlim=(ax.get_xlim()[0], right))
+
+
+def _short(value: float) -> str:
+    """Write a tick of a logarithmic axis.
+
+    Example:
+        >>> [_short(value) for value in (0.25, 12.0, 7500.0, 2_500_000.0)]
+        ['0.25', '12', '7.5 k', '2.5 M']
+    """
+    for size, sign in ((1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:g}{sign}"
+    return f"{value:g}"
 
 
 def _apart(heights: Sequence[float], least: float) -> list[float]:

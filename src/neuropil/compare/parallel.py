@@ -109,7 +109,7 @@ def _context() -> Any:
     if sys.platform == "win32":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["neuropil.compare.execute"])
+    context.set_forkserver_preload(["neuropil.compare.execute", "sklearn.datasets"])  # the latter for the digits
     return context
 
 

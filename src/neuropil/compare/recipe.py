@@ -1,6 +1,7 @@
 """What a comparison is made of, read from a short YAML file and checked."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -11,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from neuropil.compare.registry import first_problem, nearest, read_patterns
 from neuropil.data import SOURCES
+
+_NAME = "[a-z0-9][a-z0-9._-]*"  # of recipes and arms: they become folders
 
 
 class RecipeError(ValueError):
@@ -65,7 +68,7 @@ class Recipe(_Section):
     Sparse arms bring their controls with them: see :func:`neuropil.compare.expand_arms`.
     """
 
-    name: str = Field("recipe", description="name of the comparison", pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    name: str = Field("recipe", description="name of the comparison", pattern=f"^{_NAME}$")
     question: str = Field(description="what the comparison is to find out")
     source: str = Field("", description="where the claim comes from")
     data: DataSection = DataSection()
@@ -89,8 +92,8 @@ class Recipe(_Section):
     @model_validator(mode="after")
     def _wirable(self) -> Self:
         for name, description in self.arms.items():
-            if not name or name.strip("abcdefghijklmnopqrstuvwxyz0123456789.-_'"):
-                raise ValueError(f"arms: a name must consist of a-z, 0-9, '.', '-' and '_', got {name!r}")
+            if not re.fullmatch(_NAME, name):
+                raise ValueError(f"arms: a name must start with a-z or 0-9, then '.', '-' and '_' too, got {name!r}")
             try:
                 read_patterns(description, len(self.model.hidden))
             except ValueError as error:
@@ -204,4 +207,4 @@ def _full_key(key: str, content: Mapping[str, Any]) -> str:
     if ending:
         raise RecipeError(f"setting {key!r} must be one key, got several; try {' or '.join(ending)}")
     near = nearest(key, known) or nearest(key, [name.rpartition(".")[2] for name in known])
-    raise RecipeError(f"setting {key!r} is unknown{near or '; see neuropil show recipe'}")
+    raise RecipeError(f"setting {key!r} is unknown{near or '; see: neuropil show recipe'}")

@@ -97,8 +97,10 @@ def render_report(results: Results) -> str:
         fewest_seeds=FEWEST_SEEDS,
         notices=collect_notices(results),
         machine=_machine(results),
-        kernels=[(arm.arm.name, ", ".join(arm.kernels)) for arm in results.arms.values() if arm.kernels],
-        recipe_text=yaml.safe_dump(results.recipe.model_dump(), sort_keys=False, allow_unicode=True, width=100),
+        kernels=_kernels(results),
+        recipe_text=yaml.safe_dump(
+            results.recipe.model_dump(), sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
+        ),
     )
 
 
@@ -196,6 +198,17 @@ def _where(runs: list[RunResult]) -> tuple[str, ...]:
 
 def _count(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def _kernels(results: Results) -> list[tuple[str, str]]:
+    """Return the kernels of the hidden layers, and the arms that use them."""
+    arms: dict[str, list[str]] = {}
+    for arm in results.arms.values():
+        if arm.kernels:
+            is_one = len(set(arm.kernels)) == 1
+            name = f"{arm.kernels[0]} in all hidden layers" if is_one else ", ".join(arm.kernels)
+            arms.setdefault(name, []).append(arm.arm.name)
+    return [(kernels, ", ".join(names)) for kernels, names in arms.items()]
 
 
 def _machine(results: Results) -> list[tuple[str, str]]:

@@ -189,10 +189,11 @@ def stratified_choice(labels: Tensor, n_chosen: int, generator: torch.Generator)
 def _moments(images: Tensor, max_value: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and deviation of each channel, pixels scaled to [0, 1], from counts of the 256 values: exact."""
     means, deviations = [], []
-    value = torch.arange(256, dtype=torch.float64) / max_value
+    value = torch.arange(256, dtype=torch.float64)
     for channel in images.unbind(1):
         counts = torch.bincount(channel.reshape(-1), minlength=256).double()
+        # whole numbers until the division by max_value: a constant channel deviates by exactly 0
         mean = float((counts * value).sum() / counts.sum())
-        means.append(mean)
-        deviations.append(float((counts * (value - mean) ** 2).sum() / counts.sum()) ** 0.5)
+        means.append(mean / max_value)
+        deviations.append(float((counts * (value - mean) ** 2).sum() / counts.sum()) ** 0.5 / max_value)
     return tuple(means), tuple(deviations)

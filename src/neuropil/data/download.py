@@ -6,7 +6,6 @@ import shutil
 import tarfile
 import zlib
 from pathlib import Path
-from typing import Any
 
 from neuropil.data.cifar import CIFAR_FILES, CIFAR_FOLDERS
 from neuropil.data.errors import DataError

@@ -24,8 +24,8 @@ def load(
 
     Args:
         name: one of ``SOURCES``: digits, mnist, fashion-mnist, cifar-10, cifar-100.
-        root: folder that holds a folder of the data set's name, or that folder itself; default: the environment variable
-            ``NEUROPIL_DATA``, else a cache folder of the user's.
+        root: folder that holds a folder of the data set's name, or that folder itself; default: the environment
+            variable ``NEUROPIL_DATA``, else a cache folder of the user's.
         download: fetch missing files from the publisher into ``root/name``, and verify their checksums.
         progress: show a progress bar while downloading.
 

@@ -109,7 +109,8 @@ def fans(layer: Layer) -> tuple[Tensor, Tensor]:
         fan_in, fan_out = layer.wiring.fan_in()[targets], layer.wiring.fan_out()[sources]
     else:
         field = layer.weight[0, 0].numel()
-        fan_in, fan_out = torch.tensor(layer.weight.shape[1] * field), torch.tensor(layer.weight.shape[0] * field)
+        n_targets = layer.weight.shape[0] // (layer.groups if isinstance(layer, nn.Conv2d) else 1)
+        fan_in, fan_out = torch.tensor(layer.weight.shape[1] * field), torch.tensor(n_targets * field)
     return fan_in.clamp(min=1).double(), fan_out.clamp(min=1).double()
 
 

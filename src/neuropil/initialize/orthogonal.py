@@ -62,4 +62,5 @@ def orthogonal_(
 def _polar_factor(weight: Tensor) -> Tensor:
     """Return the nearest matrix with orthonormal rows, or columns where there are more rows."""
     left, _, right = torch.linalg.svd(weight, full_matrices=False)
-    return left @ right
+    factor: Tensor = left @ right
+    return factor

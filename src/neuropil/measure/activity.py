@@ -5,16 +5,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from neuropil.measure.evaluation import evaluation_mode
+
 # activations whose output is bounded, with their bounds
 _BOUNDS: dict[type[nn.Module], tuple[float, float]] = {
     nn.Sigmoid: (0.0, 1.0),
     nn.Hardsigmoid: (0.0, 1.0),
     nn.Tanh: (-1.0, 1.0),
-    nn.Hardtanh: (-1.0, 1.0),
-    nn.ReLU6: (0.0, 6.0),
     nn.Softsign: (-1.0, 1.0),
 }
-_UNBOUNDED = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus)
+_WATCHED: tuple[type[nn.Module], ...] = (
+    *_BOUNDS,
+    nn.Hardtanh,
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.ELU,
+    nn.CELU,
+    nn.SELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Mish,
+    nn.Softplus,
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +74,9 @@ def layer_activity(model: nn.Module, batch: Tensor) -> list[LayerActivity]:
             units = units.reshape(units.shape[0], -1)
             dead = (units == 0).all(dim=1)
             saturated = torch.zeros_like(dead)
-            bounds = _BOUNDS.get(type(layer))
+            # ReLU6 is one of PyTorch's Hardtanhs
+            own = (float(layer.min_val), float(layer.max_val)) if isinstance(layer, nn.Hardtanh) else None
+            bounds = own or _BOUNDS.get(type(layer))
             if bounds is not None:
                 margin = 0.01 * (bounds[1] - bounds[0])
                 for near in (units <= bounds[0] + margin, units >= bounds[1] - margin):
@@ -72,14 +87,11 @@ def layer_activity(model: nn.Module, batch: Tensor) -> list[LayerActivity]:
 
         return layer.register_forward_hook(record)
 
-    handles = [
-        watch(name, layer) for name, layer in model.named_modules() if isinstance(layer, (*_BOUNDS, *_UNBOUNDED))
-    ]
-    training = model.training
+    handles = [watch(name, layer) for name, layer in model.named_modules() if isinstance(layer, _WATCHED)]
     try:
-        model.eval()(batch)
+        with evaluation_mode(model):
+            model(batch)
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
     return found

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.connect import SparseLinear
+from neuropil.measure.evaluation import evaluation_mode
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ def count_parameters(model: nn.Module) -> int:
         512
     """
     stored = sum(parameter.numel() for parameter in model.parameters())
-    sparse = [layer for layer in model.modules() if isinstance(layer, SparseLinear)]
-    return stored - sum(layer.weight.numel() - layer.wiring.n_connections for layer in sparse)
+    sparse = {layer.weight: layer.wiring for layer in model.modules() if isinstance(layer, SparseLinear)}
+    return stored - sum(weight.numel() - wiring.n_connections for weight, wiring in sparse.items())
 
 
 @torch.no_grad()
@@ -60,26 +61,25 @@ def network_cost(model: nn.Module, sample: Tensor) -> Cost:
     connections = possible = multiply_accumulates = 0
     seen: set[nn.Module] = set()
 
-    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def count(layer: nn.Linear | nn.Conv2d | SparseLinear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal connections, possible, multiply_accumulates
         if isinstance(layer, nn.Conv2d):
             positions = output.shape[-2] * output.shape[-1] * output.shape[0]
             multiply_accumulates += layer.weight.numel() * positions
             return
-        live = layer.wiring.n_connections if isinstance(layer, SparseLinear) else layer.weight.numel()  # type: ignore[operator,union-attr]
+        live = layer.wiring.n_connections if isinstance(layer, SparseLinear) else layer.weight.numel()
         multiply_accumulates += live * (output.numel() // output.shape[-1])
         if layer not in seen:
             seen.add(layer)
             connections += live
-            possible += layer.in_features * layer.out_features  # type: ignore[operator]
+            possible += layer.in_features * layer.out_features
 
     counted = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d | SparseLinear)]
     handles = [layer.register_forward_hook(count) for layer in counted]
-    training = model.training
     try:
-        model.eval()(sample)
+        with evaluation_mode(model):
+            model(sample)
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
     return Cost(

@@ -139,6 +139,6 @@ def mixer(n_layers: int, **settings: Any) -> list[Ensembles]:
 
 
 def _dense(in_features: int, out_features: int, generator: Any) -> nn.Linear:
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, in_features, out_features)
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, in_features, out_features)  # type: ignore[no-untyped-call]
     reset_(layer, generator=generator)
     return layer

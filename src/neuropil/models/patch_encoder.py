@@ -48,7 +48,9 @@ class PatchEncoder(nn.Module):
                 f"PatchEncoder: patches must divide the image's height and width, got {patches} and {height} × {width}"
             )
         side = (height // patches, width // patches)
-        self.convolution: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, n_channels, channels, side, stride=side)
+        self.convolution: nn.Conv2d = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+            nn.Conv2d, n_channels, channels, side, stride=side
+        )
         self.activation = nn.ReLU()
         self.out_features = channels * patches * patches
         reset_(self.convolution, generator=generator)

@@ -1,6 +1,7 @@
 """The networks that a sparse one must be compared with."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from neuropil.connect import Dense, ErdosRenyi
@@ -49,9 +50,7 @@ def twin_arguments(**arguments: Any) -> dict[str, dict[str, Any]]:
     }
 
 
-def matched_widths(
-    hidden: Sequence[int], *, in_features: int, n_classes: int, n_parameters: int
-) -> tuple[int, ...]:
+def matched_widths(hidden: Sequence[int], *, in_features: int, n_classes: int, n_parameters: int) -> tuple[int, ...]:
     """Return hidden widths, in the proportions given, whose dense network has the nearest number of parameters.
 
     Args:
@@ -70,7 +69,7 @@ def matched_widths(
 
     def parameters(first: int) -> int:
         sizes = [in_features, *widths(first), n_classes]
-        return sum((i + 1) * o for i, o in zip(sizes, sizes[1:], strict=False))
+        return sum((i + 1) * o for i, o in pairwise(sizes))
 
     low, high = 1, hidden[0]
     while high - low > 1:

@@ -58,7 +58,7 @@ def assert_kernels_agree(
             # the reference itself, against plain PyTorch
             plain = x.clone().requires_grad_()
             result = torch.nn.functional.linear(plain, dense, bias.detach())
-            result.backward(incoming)
+            result.backward(incoming)  # type: ignore[no-untyped-call]
             assert plain.grad is not None
             _assert_equal(name, ("output", "gradient of the input"), found[:2], (result.detach(), plain.grad))
             expected = found

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 _FORMAT = 1
+_PAIRS = "mapping, as pairs"
 
 
 class CheckpointError(ValueError):
@@ -39,33 +40,37 @@ def save_checkpoint(
         "epoch": epoch,
         "optimizer": {"scalars": scalars, "param_groups": state["param_groups"]},
         "scheduler": None if scheduler is None else scheduler.state_dict(),
-        "checksum": _checksum(tensors),
     }
+    text = json.dumps(_encodable(description))
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={"neuropil": json.dumps(description)})
+    save_file(tensors, partial, metadata={"neuropil": text, "checksum": _checksum(text, tensors)})
     os.replace(partial, path)
 
 
-def load_checkpoint(
-    path: Path, *, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None
-) -> int:
+def load_checkpoint(path: Path, *, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None) -> int:
     """Put a checkpoint's contents in place and return the number of epochs that it has behind it.
 
-    Everything is read and checked before anything is changed.
+    Where it fails, nothing is changed.
 
     Raises:
         CheckpointError: the file is damaged or does not fit.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            description = json.loads((file.metadata() or {}).get("neuropil", "{}"))
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path.name} cannot be read: {error}") from error
-    if description.get("format") != _FORMAT:
+    text = metadata.get("neuropil", "")
+    if "checksum" not in metadata:
         raise CheckpointError(f"{path.name} must be a neuropil checkpoint of format {_FORMAT}, got another file")
-    if description["checksum"] != _checksum(tensors):
+    if metadata["checksum"] != _checksum(text, tensors):
         raise CheckpointError(f"{path.name} is damaged: its checksum does not fit its contents")
+    description = json.loads(text, object_hook=_decoded)
+    if description["format"] != _FORMAT:
+        raise CheckpointError(
+            f"{path.name} must be a neuropil checkpoint of format {_FORMAT}, got format {description['format']}"
+        )
 
     state: dict[int, dict[str, Any]] = {}
     for index, scalars in description["optimizer"]["scalars"].items():
@@ -78,18 +83,33 @@ def load_checkpoint(
         else:
             index, _, key = rest.partition(".")
             state.setdefault(int(index), {})[key] = tensor
+    before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     try:
         model.load_state_dict(weights)
         optimizer.load_state_dict({"state": state, "param_groups": description["optimizer"]["param_groups"]})
     except (RuntimeError, ValueError, KeyError) as error:
+        model.load_state_dict(before)  # PyTorch has taken over what did fit
         raise CheckpointError(f"{path.name} does not fit this model and optimizer: {error}") from error
     if scheduler is not None and description["scheduler"] is not None:
         scheduler.load_state_dict(description["scheduler"])
     return int(description["epoch"])
 
 
-def _checksum(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _encodable(value: Any) -> Any:
+    """Write mappings whose keys are not text as pairs: JSON would make text of the milestones of a MultiStepLR."""
+    if isinstance(value, dict):
+        if all(isinstance(key, str) for key in value):
+            return {key: _encodable(item) for key, item in value.items()}
+        return {_PAIRS: [[key, _encodable(item)] for key, item in value.items()]}
+    return [_encodable(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _decoded(value: dict[str, Any]) -> dict[Any, Any]:
+    return dict(value[_PAIRS]) if set(value) == {_PAIRS} else value
+
+
+def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())

@@ -1,5 +1,6 @@
 """The machine and the versions that a run was made with."""
 
+import datetime
 import os
 import platform
 import subprocess
@@ -10,12 +11,15 @@ import torch
 
 import neuropil
 
+# what can change the last bits of a result
+DECISIVE = ("torch", "processor", "threads")
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "safetensors")
 
 
 def describe_environment() -> dict[str, str | int]:
-    """Return what is worth knowing of the machine: processor, threads, versions, commit."""
+    """Return what is worth knowing of the machine: date, processor, threads, versions, commit."""
     facts: dict[str, str | int] = {
+        "date": datetime.date.today().isoformat(),
         "neuropil": neuropil.__version__,
         "commit": _commit(),
         "python": platform.python_version(),

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from neuropil.data import Dataset, Split
 from neuropil.measure import layer_activity
+from neuropil.measure.evaluation import evaluation_mode
 from neuropil.randomness import derived_seed, stream
 from neuropil.train.memory import PeakMemory
 from neuropil.train.run import Run
@@ -132,9 +133,7 @@ def fit(
             run.append(record)
             run.save(epoch, model, optimizer, scheduler)
     if result.status == "finished":
-        result.test_loss, result.test_accuracy = evaluate(
-            model, dataset, dataset.test, loss=loss, precision=precision
-        )
+        result.test_loss, result.test_accuracy = evaluate(model, dataset, dataset.test, loss=loss, precision=precision)
     return result
 
 
@@ -150,16 +149,14 @@ def evaluate(
 ) -> tuple[float, float]:
     """Return mean loss and accuracy, in [0, 1], of a model in evaluation mode on one split of a dataset."""
     device = next(model.parameters()).device
-    training = model.training
-    model.eval()
     total = correct = 0.0
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    with evaluation_mode(model), autocast:
         for images, labels in dataset.batches(split, batch_size):
             images, labels = images.to(device), labels.to(device)
             logits = model(images).float()
             total += float(loss(logits, labels)) * len(labels)
             correct += float((logits.argmax(1) == labels).sum())
-    model.train(training)
     return total / len(split), correct / len(split)
 
 

@@ -1,5 +1,6 @@
 """How much memory a piece of work takes at its peak."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -25,10 +26,8 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self._device)
             self._start = torch.cuda.memory_allocated(self._device)
             return
-        try:
+        with contextlib.suppress(OSError):
             _CLEAR.write_text("5")
-        except OSError:
-            pass
         self._start = _resident("VmRSS")
 
     def bytes(self) -> int:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from neuropil.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from neuropil.train.environment import describe_environment
+from neuropil.train.environment import DECISIVE, describe_environment
 
 logger = logging.getLogger(__name__)
 
@@ -52,12 +52,13 @@ class Run:
         path = self.folder / "recipe.yaml"
         if path.exists():
             self._check_same(path)
-            return
-        if self.folder.is_file() or (self.folder.is_dir() and any(self.folder.iterdir())):
-            raise RunError(f"Run: {self.folder} must be an empty folder or a run's, got one that holds other things")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self.folder / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
-        _write(path, yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True))
+        else:
+            self._make_folder()
+            _write(path, yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True))
+        # not there either where the run was killed right after its recipe was written
+        environment = self.folder / "environment.json"
+        if not environment.exists():
+            _write(environment, json.dumps(describe_environment(), indent=2) + "\n")
 
     @property
     def summary(self) -> dict[str, Any] | None:
@@ -86,14 +87,16 @@ class Run:
         A damaged checkpoint is passed over with a warning. Metrics later than the checkpoint are dropped: those
         epochs will be run again.
         """
+        self._warn_of_another_machine()
         epoch = 0
         for path in self._checkpoints():
             try:
                 epoch = load_checkpoint(path, model=model, optimizer=optimizer, scheduler=scheduler)
                 break
             except CheckpointError as error:
-                logger.warning("%s: %s; going on from the one before", self.folder, error)
                 path.unlink()
+                way_out = "going on from the one before" if self._checkpoints() else "starting anew"
+                logger.warning("%s: %s; %s", self.folder, error, way_out)
         kept = [record for record in self.metrics() if record.get("epoch", 0) <= epoch]
         if epoch or (self.folder / "metrics.jsonl").exists():
             _write(self.folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
@@ -113,6 +116,22 @@ class Run:
     def _checkpoints(self) -> list[Path]:
         """Return the checkpoints, newest first."""
         return sorted(self.folder.glob("checkpoint-*.safetensors"), reverse=True)
+
+    def _make_folder(self) -> None:
+        # a run killed while its recipe was written leaves that file half done, and nothing else
+        if self.folder.is_file() or (
+            self.folder.is_dir() and any(entry.name != "recipe.yaml.partial" for entry in self.folder.iterdir())
+        ):
+            raise RunError(f"Run: {self.folder} must be an empty folder or a run's, got one that holds other things")
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def _warn_of_another_machine(self) -> None:
+        before, now = read_json(self.folder / "environment.json") or {}, describe_environment()
+        changed = [
+            f"{key} was {before[key]}, is {now[key]}" for key in DECISIVE if before.get(key, now[key]) != now[key]
+        ]
+        if changed:
+            logger.warning("%s goes on elsewhere (%s): the last bits may differ", self.folder, "; ".join(changed))
 
     def _check_same(self, path: Path) -> None:
         try:
@@ -140,7 +159,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = []
     try:
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return records
     for line in lines:
         try:

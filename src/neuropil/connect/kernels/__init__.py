@@ -8,7 +8,7 @@ from neuropil.connect.wiring import Wiring
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (BLOCKS, MASKED)}
 
 # below this many rows a block's product is too thin to beat the masked one: see benchmarks/results
-_FEWEST_ROWS = 16
+_FEWEST_ROWS = 32
 
 
 def choose_kernel(wiring: Wiring, name: str = "auto") -> Kernel:

@@ -10,8 +10,10 @@ import typer
 import yaml
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.syntax import Syntax
 from rich.table import Table
+from rich.text import Text
 
 from neuropil.cli.runs import DataRoot
 
@@ -56,7 +58,8 @@ def show(name: Annotated[str, typer.Argument(help="Name of a recipe, a pattern o
         _show_pattern(name, PATTERNS[name], console)
     if name in ARRANGEMENTS:
         found = True
-        console.print(f"{_text(mixer, until='Args:')}\n", highlight=False, markup=False)
+        _print_text(_text(mixer, until="Args:").removeprefix("Return "), console)
+        console.print()
         _show_pattern(name, ARRANGEMENTS[name][0], console, without=ARRANGEMENTS[name][1])
     if name in bundled_recipes():
         found = True
@@ -122,10 +125,27 @@ def _text(thing: Any, *, until: str) -> str:
     return text.replace("``", "")
 
 
+def _print_text(text: str, console: Console) -> None:
+    """Print a docstring with its lines broken anew for the width of the terminal."""
+    paragraphs: list[tuple[int, str]] = []
+    open_paragraph = False
+    for line in text.splitlines():
+        words, indent = line.strip(), len(line) - len(line.lstrip())
+        is_title = indent == 0 and words.endswith(":") and " " not in words
+        is_entry = indent == 4 and re.match(r"[\w, ]+: ", words)
+        if open_paragraph and words and not is_title and not is_entry:
+            paragraphs[-1] = (paragraphs[-1][0], f"{paragraphs[-1][1]} {words}")
+        else:
+            paragraphs.append((indent, words))
+        open_paragraph = bool(words) and not is_title
+    for indent, words in paragraphs:
+        console.print(Padding(Text(words), (0, 0, 0, indent)))
+
+
 def _show_pattern(name: str, cls: type, console: Console, *, without: frozenset[str] = frozenset()) -> None:
     """Print a pattern's docstring up to its example, then its settings with their defaults."""
     console.print(f"[bold]pattern {name}[/]  [dim]{cls.__module__}.{cls.__qualname__}[/]\n")
-    console.print(_text(cls, until="\nExample:"), highlight=False, markup=False)
+    _print_text(_text(cls, until="\nExample:"), console)
     table = Table("setting", "default", title="\nin a recipe", title_justify="left", box=None, padding=(0, 2))
     for field in dataclasses.fields(cls):
         if field.name not in without:
@@ -170,4 +190,4 @@ def _show_recipe_keys(console: Console) -> None:
                 default = "(required)" if field.is_required() else escape(str(field.default))
                 table.add_row(prefix + key, default, field.description)
     console.print(table)
-    console.print("\nan arm: {pattern: NAME, setting: value, …}, or {layers: [one such a hidden layer]}")
+    console.print("\nan arm: {pattern: NAME, setting: value, …}, or {layers: a list of one such for each hidden layer}")

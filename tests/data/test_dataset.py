@@ -44,6 +44,16 @@ def test_mean_and_std_are_those_of_pixels_scaled_to_one(colours):
     assert (colours.n_classes, colours.input_shape) == (3, (3, 4, 5))
 
 
+@pytest.mark.parametrize("n", [1, 3, 7])
+def test_constant_channel_deviates_by_exactly_nothing(n):
+    """Were it 1e-17 instead, normalizing would turn rounding errors into numbers of a million millions."""
+    for value in range(256):
+        split = Split(torch.full((n, 1, 2, 2), value, dtype=torch.uint8), torch.zeros(n, dtype=torch.int64))
+        dataset = make_dataset("grey", split, split, ("one",), 255)
+        assert dataset.std == (0.0,)
+        assert dataset.normalize(split.images).abs().max() < 1e-6
+
+
 def test_normalize_is_the_formula_and_guards_constant_channels(colours):
     got = colours.normalize(colours.train.images)
     assert got.dtype == torch.float32

@@ -33,7 +33,8 @@ def print_results(results: "Results", console: Console) -> None:
 def _print_table(header: list[str], rows: list[list[str]], controls: list[bool], console: Console) -> None:
     table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
     for i, title in enumerate(header):
-        table.add_column(title, justify="left" if i == 0 else "right", no_wrap=i in (0, 2, 3))
+        breakable = title.startswith(("seconds", "peak"))
+        table.add_column(title.replace(", ", ",\n"), justify="left" if i == 0 else "right", no_wrap=not breakable)
     for row, control in zip(rows, controls, strict=True):
         empty = all(cell in ("", "–") for cell in row[1:])
         if not empty:

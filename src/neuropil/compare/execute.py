@@ -3,7 +3,8 @@
 import logging
 import os
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -120,27 +121,24 @@ def _median(history: list[dict[str, Any]], key: str) -> float | None:
     return statistics.median(record[key] for record in history) if history else None
 
 
-class _log_to:  # noqa: N801 (used as a function)
+@contextmanager
+def _log_to(path: Path) -> Iterator[list[str]]:
     """Keep the library's log in a file while the block runs; give the list of warnings."""
+    warnings: list[str] = []
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            warnings.append(record.getMessage())
 
-    def __enter__(self) -> list[str]:
-        warnings: list[str] = []
-
-        class Collect(logging.Handler):
-            def emit(self, record: logging.LogRecord) -> None:
-                warnings.append(record.getMessage())
-
-        file = logging.FileHandler(self._path, encoding="utf-8", delay=True)
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        self._handlers = [file, Collect(logging.WARNING)]
-        for handler in self._handlers:
-            logging.getLogger("neuropil").addHandler(handler)
-        return warnings
-
-    def __exit__(self, *_: object) -> None:
-        for handler in self._handlers:
-            logging.getLogger("neuropil").removeHandler(handler)
+    file = logging.FileHandler(path, encoding="utf-8", delay=True)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handlers = [file, Collect(logging.WARNING)]
+    logger = logging.getLogger("neuropil")
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield warnings
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
             handler.close()

@@ -9,14 +9,22 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
+
+from neuropil.connect.block_grid import (
+    IntArray,
+    check_block,
+    checked_groups,
+    checked_order,
+    compressed_rows,
+    frozen,
+    per_neuron,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from scipy.sparse import csr_array
-
-IntArray = NDArray[np.signedinteger[Any]]
 
 
 class Wiring:
@@ -71,17 +79,17 @@ class Wiring:
         for name, value in (("in_features", in_features), ("out_features", out_features)):
             if value < 1:
                 raise ValueError(f"Wiring: {name} must be at least 1, got {value}")
-        _check_block(block)
+        check_block(block)
         self.in_features = int(in_features)
         self.out_features = int(out_features)
         self.block = (int(block[0]), int(block[1]))
-        self.out_order = _checked_order("out_order", out_order, self.out_features, self.block[0])
-        self.in_order = _checked_order("in_order", in_order, self.in_features, self.block[1])
+        self.out_order = checked_order("out_order", out_order, self.out_features, self.block[0])
+        self.in_order = checked_order("in_order", in_order, self.in_features, self.block[1])
         if (out_groups is None) != (in_groups is None):
             raise ValueError("Wiring: groups must be given for both sides or for neither, got one side only")
-        self.out_groups = _checked_groups("out_groups", out_groups, self.out_features)
-        self.in_groups = _checked_groups("in_groups", in_groups, self.in_features)
-        self.indptr, self.indices = _compressed_rows(block_rows, block_columns, self.grid)
+        self.out_groups = checked_groups("out_groups", out_groups, self.out_features)
+        self.in_groups = checked_groups("in_groups", in_groups, self.in_features)
+        self.indptr, self.indices = compressed_rows(block_rows, block_columns, self.grid)
         if self.n_connections == 0:
             raise ValueError(
                 f"Wiring: a layer must have at least one connection, got none between {self.in_features} and "
@@ -116,7 +124,7 @@ class Wiring:
     @cached_property
     def block_rows(self) -> IntArray:
         """Row of each block on the grid, ``[n_blocks]``, ascending."""
-        return _frozen(np.repeat(np.arange(self.grid[0], dtype=np.int32), np.diff(self.indptr)))
+        return frozen(np.repeat(np.arange(self.grid[0], dtype=np.int32), np.diff(self.indptr)))
 
     @property
     def block_columns(self) -> IntArray:
@@ -153,13 +161,13 @@ class Wiring:
         """Number of sources of each target neuron, int64 ``[out_features]``."""
         columns = (self.in_order.reshape(self.grid[1], -1) >= 0).sum(axis=1)
         per_row = np.bincount(self.block_rows, weights=columns[self.block_columns], minlength=self.grid[0])
-        return _per_neuron(per_row, self.out_order, self.block[0], self.out_features)
+        return per_neuron(per_row, self.out_order, self.block[0], self.out_features)
 
     def fan_out(self) -> Tensor:
         """Number of targets of each source neuron, int64 ``[in_features]``."""
         rows = (self.out_order.reshape(self.grid[0], -1) >= 0).sum(axis=1)
         per_column = np.bincount(self.block_columns, weights=rows[self.block_rows], minlength=self.grid[1])
-        return _per_neuron(per_column, self.in_order, self.block[1], self.in_features)
+        return per_neuron(per_column, self.in_order, self.block[1], self.in_features)
 
     def connections(self) -> tuple[Tensor, Tensor]:
         """Target and source neuron of each connection, two int64 ``[n_connections]``, by target, then source."""
@@ -229,12 +237,12 @@ class Wiring:
         Raises:
             ValueError: the mask is not a matrix, is empty, or a block is only partly connected.
         """
-        _check_block(block)
+        check_block(block)
         dense = (mask != 0).cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask) != 0
         if dense.ndim != 2:
             raise ValueError(f"Wiring.from_mask: mask must be a matrix [out, in], got shape {dense.shape}")
         out_features, in_features = dense.shape
-        rows, columns = (_checked_order(n, o, s, b) for n, o, s, b in (
+        rows, columns = (checked_order(n, o, s, b) for n, o, s, b in (
             ("out_order", out_order, out_features, block[0]),
             ("in_order", in_order, in_features, block[1]),
         ))  # fmt: skip
@@ -382,69 +390,3 @@ class Wiring:
             + "".join(f", {note}" for note in notes)
             + ")"
         )
-
-
-def _check_block(block: tuple[int, int]) -> None:
-    if len(block) != 2 or min(block) < 1:
-        raise ValueError(f"Wiring: block must be two positive integers (rows, columns), got {block!r}")
-
-
-def _frozen(array: NDArray[Any]) -> NDArray[Any]:
-    array.setflags(write=False)
-    return array
-
-
-def _checked_order(name: str, order: ArrayLike | None, n: int, side: int) -> IntArray:
-    """Return neuron numbers by position, padded with −1 to whole blocks, after checking them."""
-    if order is None:
-        positions = np.full(-(-n // side) * side, -1, dtype=np.int32)
-        positions[:n] = np.arange(n, dtype=np.int32)
-        return _frozen(positions)
-    positions = np.array(order, dtype=np.int32)
-    present = positions[positions >= 0]
-    whole = positions.ndim == 1 and len(positions) % side == 0 and (positions >= -1).all() and len(present) == n
-    if not whole or not np.array_equal(np.sort(present), np.arange(n)):
-        raise ValueError(
-            f"Wiring: {name} must hold each of the {n} neurons once, and otherwise −1, in whole blocks of {side}, "
-            f"got {len(positions)} positions with {len(np.unique(present))} different neurons"
-        )
-    return _frozen(positions)
-
-
-def _checked_groups(name: str, groups: ArrayLike | None, n: int) -> IntArray | None:
-    if groups is None:
-        return None
-    labels = np.array(groups, dtype=np.int32)
-    if labels.shape != (n,) or labels.min() < 0:
-        raise ValueError(f"Wiring: {name} must be {n} group numbers from 0 up, got shape {labels.shape}")
-    return _frozen(labels)
-
-
-def _compressed_rows(rows: ArrayLike, columns: ArrayLike, grid: tuple[int, int]) -> tuple[IntArray, IntArray]:
-    """Sort block coordinates by row, then column, and compress the rows to pointers."""
-    row, column = np.asarray(rows, dtype=np.int64), np.asarray(columns, dtype=np.int64)
-    if row.ndim != 1 or row.shape != column.shape:
-        raise ValueError(
-            f"Wiring: block_rows and block_columns must be two lists of equal length, got shapes {row.shape} "
-            f"and {column.shape}"
-        )
-    if len(row) and (row.min() < 0 or column.min() < 0 or row.max() >= grid[0] or column.max() >= grid[1]):
-        raise ValueError(
-            f"Wiring: blocks must lie on the grid of {grid[0]} × {grid[1]} blocks, got rows {row.min()} to "
-            f"{row.max()} and columns {column.min()} to {column.max()}"
-        )
-    keys = row * grid[1] + column
-    keys.sort()
-    if (keys[1:] == keys[:-1]).any():
-        raise ValueError("Wiring: each block must be named once, got one twice")
-    indptr = np.zeros(grid[0] + 1, dtype=np.int64)
-    np.cumsum(np.bincount(keys // grid[1], minlength=grid[0]), out=indptr[1:])
-    return _frozen(indptr), _frozen((keys % grid[1]).astype(np.int32))
-
-
-def _per_neuron(per_block: NDArray[Any], order: IntArray, side: int, n: int) -> Tensor:
-    """Spread a count per block row (or column) over the neurons at its positions."""
-    counts = np.zeros(n, dtype=np.int64)
-    real = order >= 0
-    counts[order[real]] = np.repeat(per_block, side)[real]
-    return torch.from_numpy(counts)

@@ -56,7 +56,9 @@ def contestants(size: int) -> dict[str, nn.Module]:
     return layers
 
 
-def training_step(layer: nn.Module, x: torch.Tensor, incoming: torch.Tensor) -> tuple[Callable[[], None], torch.optim.Adam]:
+def training_step(
+    layer: nn.Module, x: torch.Tensor, incoming: torch.Tensor
+) -> tuple[Callable[[], None], torch.optim.Adam]:
     """Return a function that does one step, and the optimizer whose state it grows."""
     optimizer = torch.optim.Adam(layer.parameters())
     x = x.clone().requires_grad_()

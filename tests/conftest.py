@@ -6,6 +6,9 @@ from hypothesis import settings
 settings.register_profile("neuropil", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("neuropil")
 
+# layers this small gain nothing from threads, and threads that wait for each other are slow on a busy machine
+torch.set_num_threads(1)
+
 
 @pytest.fixture
 def generator():

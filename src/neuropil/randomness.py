@@ -30,5 +30,5 @@ def stream(seed: int, *names: str | int) -> torch.Generator:
 
 def derived_seed(seed: int, *names: str | int) -> int:
     """Return the integer, in [0, 2^63), that seeds :func:`stream` with the same arguments."""
-    path = "/".join(str(part) for part in (seed, *names))
+    path = "/".join(str(part).replace("\\", "\\\\").replace("/", "\\/") for part in (seed, *names))
     return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") >> 1

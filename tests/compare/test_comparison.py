@@ -29,7 +29,7 @@ def recipe():
 
 
 def contents(folder, name):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob(name))}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob(name)) if path.is_file()}
 
 
 def test_every_run_is_done_and_none_twice(recipe, tmp_path):

@@ -205,7 +205,7 @@ def test_copying_a_dense_matrix(generator):
 
 def test_choice_of_the_kernel_is_shown(generator):
     fine = SmallWorld(0.5).wire(32, 32, generator=generator)
-    coarse = Ensembles(n_groups=2, block=("group", 1)).wire(32, 32, generator=generator)
+    coarse = Ensembles(n_groups=2, block=("group", 1)).wire(64, 64, generator=generator)
     assert "kernel=masked" in repr(SparseLinear(fine))
     assert "kernel=blocks" in repr(SparseLinear(coarse))
     assert SparseLinear(coarse, kernel="masked").kernel == "masked"

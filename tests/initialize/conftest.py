@@ -1,7 +1,15 @@
 import pytest
+import torch
 
 from neuropil.connect import Dense, Ensembles, ErdosRenyi
 from neuropil.randomness import stream
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """Tensors are small here: on a busy machine threads that wait for each other take most of the time."""
+    torch.set_num_threads(1)
+
 
 # name → (pattern, in_features, out_features)
 WIRINGS = {

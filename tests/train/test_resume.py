@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.optim import lr_scheduler
 
-from neuropil.train import Run, fit
+from neuropil.train import Run, RunError, fit
 from neuropil.train.run import read_json, read_metrics
 
 MEASURED = ("seconds", "peak_memory_bytes")
@@ -194,7 +194,7 @@ def test_stopped_at_every_touch_of_the_disk(few_digits, both_kernels, tmp_path, 
     assert stop > 30
 
 
-@pytest.mark.parametrize("damage", ["cut off", "empty", "one byte", "another file", "another checkpoint"])
+@pytest.mark.parametrize("damage", ["cut off", "empty", "one byte", "another file"])
 def test_damaged_checkpoint_is_passed_over(few_digits, both_kernels, tmp_path, caplog, damage):
     whole = train(both_kernels, few_digits, None)
     train(both_kernels, few_digits, Run(tmp_path / "run", {}), epochs=3, schedule="none")
@@ -204,20 +204,14 @@ def test_damaged_checkpoint_is_passed_over(few_digits, both_kernels, tmp_path, c
         train(both_kernels, few_digits, run, loss=dying_loss(13))  # in the fourth epoch
     last = run.folder / "checkpoint-00003.safetensors"
     raw = last.read_bytes()
-    if damage == "another checkpoint":
-        torch.manual_seed(0)
-        net = torch.nn.Linear(2, 2)
-        Run(tmp_path / "other", {}).save(3, net, torch.optim.Adam(net.parameters()), None)
-        shutil.copy(tmp_path / "other" / last.name, last)
-    else:
-        last.write_bytes(
-            {
-                "cut off": raw[: len(raw) // 2],
-                "empty": b"",
-                "one byte": raw[:-100] + bytes([raw[-100] ^ 1]) + raw[-99:],
-                "another file": b"PK\x03\x04" + bytes(1000),
-            }[damage]
-        )
+    last.write_bytes(
+        {
+            "cut off": raw[: len(raw) // 2],
+            "empty": b"",
+            "one byte": raw[:-100] + bytes([raw[-100] ^ 1]) + raw[-99:],
+            "another file": b"PK\x03\x04" + bytes(1000),
+        }[damage]
+    )
     with caplog.at_level(logging.WARNING, "neuropil.train.run"):
         end = train(both_kernels, few_digits, Run(run.folder, {}))
     sentences = [record.getMessage() for record in caplog.records if record.name == "neuropil.train.run"]
@@ -226,6 +220,17 @@ def test_damaged_checkpoint_is_passed_over(few_digits, both_kernels, tmp_path, c
     assert sentences[0].endswith("going on from the one before")
     assert_same_end(end, whole)
     assert told(run.metrics()) == told(whole[2].history)
+
+
+def test_checkpoint_of_another_model_is_refused_and_kept(few_digits, both_kernels, tmp_path):
+    net = torch.nn.Linear(2, 2)
+    run = Run(tmp_path / "run", {})
+    run.save(3, net, torch.optim.Adam(net.parameters()), None)
+    before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
+    with pytest.raises(RunError, match="checkpoint-00003.safetensors does not fit .*; try another folder") as caught:
+        train(both_kernels, few_digits, run)
+    assert "\n" not in str(caught.value)
+    assert before == {path.name: path.read_bytes() for path in run.folder.iterdir()}
 
 
 def test_all_checkpoints_damaged_starts_anew(few_digits, both_kernels, tmp_path, caplog):

@@ -7,7 +7,8 @@ from neuropil.compare.recipe import Recipe, RecipeError
 from neuropil.compare.registry import describe_pattern, read_patterns
 from neuropil.connect import Dense, ErdosRenyi, Pattern
 from neuropil.data import SOURCES
-from neuropil.models import twin_arguments
+from neuropil.models import layer_sizes, twin_arguments
+from neuropil.randomness import stream
 
 
 @dataclass
@@ -123,7 +124,9 @@ def _without_repeats(values: list[str]) -> list[str]:
 
 
 def _try_wiring(arguments: dict[str, Any]) -> None:
-    """Draw the wirings once, so that one that does not fit is found before anything runs."""
-    from neuropil.models import ensemble_net
-
-    ensemble_net(**arguments)
+    """Draw each wiring once, so that one that does not fit is found before anything runs."""
+    for i, (pattern, size) in enumerate(zip(arguments["pattern"], layer_sizes(arguments), strict=True), start=1):
+        try:
+            pattern.wire(*size, generator=stream(0, "trial"))
+        except ValueError as error:
+            raise ValueError(f"hidden layer {i}: {error}") from error

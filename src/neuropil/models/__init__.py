@@ -2,13 +2,14 @@
 
 from neuropil.models.ensemble_net import EnsembleNet, ensemble_net, mixer
 from neuropil.models.patch_encoder import PatchEncoder
-from neuropil.models.twins import TWINS, matched_widths, twin_arguments, twins
+from neuropil.models.twins import TWINS, layer_sizes, matched_widths, twin_arguments, twins
 
 __all__ = [
     "TWINS",
     "EnsembleNet",
     "PatchEncoder",
     "ensemble_net",
+    "layer_sizes",
     "matched_widths",
     "mixer",
     "twin_arguments",

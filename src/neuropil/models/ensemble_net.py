@@ -71,7 +71,7 @@ def ensemble_net(
             of the same seed share the encoder's and the read-out's start whatever their wiring.
 
     Raises:
-        ValueError: no hidden layer, or not one pattern a layer, or a pattern does not fit.
+        ValueError: no hidden layer, a width or n_classes below 1, not one pattern a layer, or a pattern does not fit.
 
     Reference:
         G2GNet, arXiv 2508.14140. Its ANN section could not be read: widths, groups and p_inter follow the same
@@ -84,6 +84,9 @@ def ensemble_net(
     """
     if not hidden:
         raise ValueError("ensemble_net: hidden must hold at least one width, got none")
+    for name, value in (("every width in hidden", min(hidden)), ("n_classes", n_classes)):
+        if value < 1:
+            raise ValueError(f"ensemble_net: {name} must be at least 1, got {value}")
     patterns = [pattern] * len(hidden) if isinstance(pattern, Pattern) else list(pattern)
     if len(patterns) != len(hidden):
         raise ValueError(

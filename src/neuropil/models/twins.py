@@ -1,6 +1,7 @@
 """The networks that a sparse one must be compared with."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -34,9 +35,8 @@ def twin_arguments(**arguments: Any) -> dict[str, dict[str, Any]]:
     Args:
         arguments: all that :func:`ensemble_net` takes, with one pattern a layer, as in ``EnsembleNet.arguments``.
     """
-    in_features = _encoded_features(arguments)
-    hidden, patterns = arguments["hidden"], arguments["pattern"]
-    sizes = list(zip([in_features, *hidden], hidden, strict=False))
+    hidden, patterns, sizes = arguments["hidden"], arguments["pattern"], layer_sizes(arguments)
+    in_features = sizes[0][0]
     densities = [p.expected_density(*size) for p, size in zip(patterns, sizes, strict=True)]
     live = round(sum(d * i * o for d, (i, o) in zip(densities, sizes, strict=True)))
     head = live + sum(hidden) + (hidden[-1] + 1) * arguments["n_classes"]
@@ -78,8 +78,9 @@ def matched_widths(hidden: Sequence[int], *, in_features: int, n_classes: int, n
     return widths(min((low, high), key=lambda first: abs(parameters(first) - n_parameters)))
 
 
-def _encoded_features(arguments: dict[str, Any]) -> int:
+def layer_sizes(arguments: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Return ``(in_features, out_features)`` of each hidden layer, for arguments of :func:`ensemble_net`."""
+    in_features = math.prod(arguments["input_shape"])
     if arguments["patches"] is not None:
-        return int(arguments["patch_channels"]) * int(arguments["patches"]) ** 2
-    channels, height, width = arguments["input_shape"]
-    return int(channels * height * width)
+        in_features = arguments["patch_channels"] * arguments["patches"] ** 2
+    return list(pairwise([in_features, *arguments["hidden"]]))

@@ -18,7 +18,11 @@ _PAIRS = "mapping, as pairs"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is damaged, or belongs to something else."""
+    """A checkpoint cannot be used."""
+
+
+class CheckpointMismatchError(CheckpointError):
+    """A checkpoint is whole, but of another format, or of another model or optimizer."""
 
 
 def save_checkpoint(
@@ -53,7 +57,8 @@ def load_checkpoint(path: Path, *, model: nn.Module, optimizer: Optimizer, sched
     Where it fails, nothing is changed.
 
     Raises:
-        CheckpointError: the file is damaged or does not fit.
+        CheckpointError: the file is damaged.
+        CheckpointMismatchError: it is whole, but does not fit.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -68,7 +73,7 @@ def load_checkpoint(path: Path, *, model: nn.Module, optimizer: Optimizer, sched
         raise CheckpointError(f"{path.name} is damaged: its checksum does not fit its contents")
     description = json.loads(text, object_hook=_decoded)
     if description["format"] != _FORMAT:
-        raise CheckpointError(
+        raise CheckpointMismatchError(
             f"{path.name} must be a neuropil checkpoint of format {_FORMAT}, got format {description['format']}"
         )
 
@@ -89,7 +94,8 @@ def load_checkpoint(path: Path, *, model: nn.Module, optimizer: Optimizer, sched
         optimizer.load_state_dict({"state": state, "param_groups": description["optimizer"]["param_groups"]})
     except (RuntimeError, ValueError, KeyError) as error:
         model.load_state_dict(before)  # PyTorch has taken over what did fit
-        raise CheckpointError(f"{path.name} does not fit this model and optimizer: {error}") from error
+        reason = " ".join(str(error).split())
+        raise CheckpointMismatchError(f"{path.name} does not fit this model and optimizer: {reason}") from error
     if scheduler is not None and description["scheduler"] is not None:
         scheduler.load_state_dict(description["scheduler"])
     return int(description["epoch"])

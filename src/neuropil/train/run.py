@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from neuropil.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from neuropil.train.checkpoint import CheckpointError, CheckpointMismatchError, load_checkpoint, save_checkpoint
 from neuropil.train.environment import DECISIVE, describe_environment
 
 logger = logging.getLogger(__name__)
@@ -84,8 +84,11 @@ class Run:
     def restore(self, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None) -> int:
         """Take up the last good checkpoint; return the number of epochs done, 0 where there is none.
 
-        A damaged checkpoint is passed over with a warning. Metrics later than the checkpoint are dropped: those
-        epochs will be run again.
+        A damaged checkpoint is set aside, under a name that ends in ``.damaged``, with a warning. Metrics later than
+        the checkpoint are dropped: those epochs will be run again.
+
+        Raises:
+            RunError: a checkpoint is whole, but of another model, optimizer or format; nothing is changed then.
         """
         self._warn_of_another_machine()
         epoch = 0
@@ -93,8 +96,10 @@ class Run:
             try:
                 epoch = load_checkpoint(path, model=model, optimizer=optimizer, scheduler=scheduler)
                 break
+            except CheckpointMismatchError as error:
+                raise RunError(f"Run: {self.folder}: {error}; try another folder") from error
             except CheckpointError as error:
-                path.unlink()
+                path.rename(path.with_name(path.name + ".damaged"))
                 way_out = "going on from the one before" if self._checkpoints() else "starting anew"
                 logger.warning("%s: %s; %s", self.folder, error, way_out)
         kept = [record for record in self.metrics() if record.get("epoch", 0) <= epoch]

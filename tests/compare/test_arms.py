@@ -103,3 +103,14 @@ def test_controls_of_nearly_equal_density_keep_apart():
     names = [arm.name for arm in arms]
     assert len(set(names)) == len(names)
     assert {"erdos-renyi-0.213", "erdos-renyi-0.2134"} <= set(names)
+
+
+def test_a_random_arm_is_its_own_control():
+    arms = expand_arms(recipe(random={"pattern": "erdos-renyi", "density": 0.25, "exact": True}))
+    assert [arm.name for arm in arms] == ["dense-64", "dense-29", "random"]
+    assert arms[-1].twins["erdos-renyi"] == "random"
+
+
+def test_arrangements_do_not_fit_into_one_layer():
+    with pytest.raises(RecipeError, match="layers: each must be a pattern of one layer with its settings"):
+        recipe(a={"layers": [{"pattern": "mixer"}] * 3})

@@ -8,10 +8,10 @@ import time
 import pytest
 import yaml
 
-from neuropil.compare import compare, expand_arms, load_recipe, run_recipe
+from neuropil.compare import compare, execute, expand_arms, load_recipe, run_recipe
 from neuropil.compare.parallel import Task, do_tasks
 from neuropil.compare.recipe import parse_recipe
-from neuropil.train import RunError
+from neuropil.train import Run, RunError
 
 
 @pytest.fixture
@@ -102,3 +102,41 @@ def test_bundled_recipes_run_with_a_small_budget(tmp_path):
     recipe = load_recipe("digits", ["epochs=1", "seeds=1"])
     tasks = compare(recipe, tmp_path / "digits", jobs=2)
     assert {task.state for task in tasks} == {"done"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+def test_workers_end_with_whoever_asked_for_them(recipe, tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(recipe.model_dump()))
+    command = [
+        sys.executable,
+        "-m",
+        "neuropil",
+        "compare",
+        str(path),
+        "epochs=100000",
+        "--jobs",
+        "1",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "o").rglob("metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    (metrics,) = (tmp_path / "o").rglob("metrics.jsonl")
+    while time.monotonic() < deadline:
+        before = metrics.read_text()
+        time.sleep(0.5)
+        if metrics.read_text() == before:
+            return
+    raise AssertionError("the worker goes on without its parent")
+
+
+def test_two_processes_keep_off_each_others_run(recipe, tmp_path):
+    arm = expand_arms(recipe)[0]
+    run = Run(tmp_path / "run", run_recipe(recipe, arm, 0))
+    with run.held(), pytest.raises(RunError, match="another process is at work on"):
+        execute(run_recipe(recipe, arm, 0), tmp_path / "run")

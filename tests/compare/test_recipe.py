@@ -75,7 +75,7 @@ def test_bundled_recipes_are_whole(name):
         ({"data": {"name": "digit"}}, "data.name must be one of digits, .*, got 'digit'; try 'digits'"),
         ({"data": {"validation": 1.5}}, "data.validation: input should be less than 1, got 1.5"),
         ({"question": None}, "question: input should be a valid string, got None"),
-        ({"seeds": 0}, "seeds: input should be a valid list, got 0"),
+        ({"seeds": 0}, "seeds must be 1 to 10000, or a list, got 0"),
         ({"seeds": [1, 1]}, r"seeds must differ from each other, got \[1, 1\]"),
         ({"arms": {}}, "arms: dictionary should have at least 1 item"),
         ({"arms": {"../x": {"pattern": "dense"}}}, "arms: a name must start with a-z or 0-9, .* got '../x'"),
@@ -136,3 +136,14 @@ def test_files_that_are_no_recipes(tmp_path):
         with pytest.raises(RecipeError, match=sentence) as caught:
             load_recipe(path)
         assert "\n" not in str(caught.value)
+
+
+def test_what_would_be_lost_is_refused(tmp_path):
+    path = tmp_path / "twice.yaml"
+    path.write_text("question: why?\narms:\n  a: {pattern: dense}\n  a: {pattern: mixer}\n")
+    with pytest.raises(RecipeError, match="the key 'a' stands twice"):
+        load_recipe(path)
+    path.write_text("question: one?\ntraining:\narms:\n  a.b: {pattern: ensembles, p_inter: 0.1}\n")
+    recipe = load_recipe(path, ["epochs=3", "arms.a.b.p_inter=0.2"])
+    assert recipe.training.epochs == 3
+    assert recipe.arms["a.b"]["p_inter"] == 0.2

@@ -104,3 +104,23 @@ def test_errors(model, generator):
     tied[1].weight = tied[0].weight
     with pytest.raises(ValueError, match="a layer's weight must be its own, got '0', which shares it with '1'"):
         sparsify(tied, ErdosRenyi(0.5), generator=generator)
+
+
+@pytest.mark.parametrize("block", [(1, 1), ("group", 1)])
+def test_transformer_layers_work_in_evaluation_too(block, generator):
+    model = nn.TransformerEncoderLayer(16, 2, dim_feedforward=32, batch_first=True, dropout=0.0)
+    sparse = sparsify(model, Ensembles(n_groups=4, block=block), generator=generator)
+    x = torch.randn(2, 3, 16)
+    trained = sparse(x)
+    with torch.no_grad():
+        torch.testing.assert_close(sparse.eval()(x), trained)
+
+
+def test_frozen_weights_stay_frozen(generator):
+    sparse = sparsify(nn.Linear(8, 8).requires_grad_(False), ErdosRenyi(0.5), keep_weights=True, generator=generator)
+    assert not any(parameter.requires_grad for parameter in sparse.parameters())
+
+
+def test_a_name_that_is_no_linear_layer_is_refused(model, generator):
+    with pytest.raises(ValueError, match="every name in pattern must be that of an nn.Linear, got '2', a Sequential"):
+        sparsify(model, {"2": ErdosRenyi(0.5)}, generator=generator)

@@ -224,3 +224,14 @@ def test_errors():
         layer.set_wiring(ErdosRenyi(1.0).wire(3, 4))
     with pytest.raises(ValueError, match=r"dense must have shape \(3, 4\), got \(4, 3\)"):
         layer.copy_dense_weight(torch.zeros(4, 3))
+
+
+def test_layers_can_be_built_under_another_default_device(generator):
+    with torch.device("meta"):
+        wiring = Ensembles(n_groups=4, block=("group", 1)).wire(16, 8, generator=generator)
+        layer = SparseLinear(wiring, generator=generator)
+    assert layer.weight.device.type == "meta"
+    real = SparseLinear(wiring, generator=generator)
+    layer.load_state_dict(real.state_dict(), assign=True)
+    x = torch.randn(3, 16)
+    assert torch.equal(layer(x), real(x))

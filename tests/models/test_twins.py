@@ -129,7 +129,7 @@ def test_matched_width_is_the_nearest_of_all(hidden, in_features, n_classes, sha
         return abs(n_parameters([in_features, *widths, n_classes]) - n_wanted)
 
     candidates = [
-        tuple(max(1, round(width * first / hidden[0])) for width in hidden) for first in range(1, hidden[0] + 1)
+        tuple(max(1, round(width * first / max(hidden))) for width in hidden) for first in range(1, max(hidden) + 1)
     ]
     assert found in candidates
     assert miss(found) == min(miss(widths) for widths in candidates)

@@ -65,7 +65,9 @@ def show(name: Annotated[str, typer.Argument(help="Name of a recipe, a pattern o
         found = True
         path = bundled_recipes()[name]
         console.print(f"[bold]recipe {name}[/]  [dim]{escape(str(path))}[/]", soft_wrap=True)
-        console.print(Syntax(path.read_text(encoding="utf-8"), "yaml", background_color="default"))
+        console.print(
+            Syntax("", "yaml", background_color="default").highlight(path.read_text(encoding="utf-8")), soft_wrap=True
+        )
     if name == "recipe":
         found = True
         _show_recipe_keys(console)

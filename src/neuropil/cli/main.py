@@ -5,6 +5,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from neuropil import __version__
 from neuropil.cli import browse, runs
@@ -51,16 +52,10 @@ def main() -> None:
         _fail(str(error), 2)
     except OSError as error:
         _fail(f"{error.filename or 'file'}: {error.strerror or error}", 2)
-    except KeyboardInterrupt:
+    except runs.Interrupted:
         _fail("interrupted; the same command goes on where this one stopped", 130)
 
 
 def _fail(message: str, status: int) -> None:
-    Console(stderr=True).print(f"[bold red]neuropil:[/] {_escaped(message)}", soft_wrap=True, highlight=False)
+    Console(stderr=True).print(f"[bold red]neuropil:[/] {escape(message)}", soft_wrap=True, highlight=False)
     sys.exit(status)
-
-
-def _escaped(message: str) -> str:
-    from rich.markup import escape
-
-    return escape(message)

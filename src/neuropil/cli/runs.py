@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from neuropil.cli.table import print_results
@@ -68,7 +69,7 @@ def compare(
     _show_results(folder, console)
     failed = [task for task in tasks if task.state == "failed"]
     for task in failed:
-        console.print(f"[red]failed[/] {task.folder}: {task.failure}", soft_wrap=True, highlight=False)
+        console.print(escape(f"failed {task.folder}: {task.failure}"), style="red", soft_wrap=True, highlight=False)
     if failed:
         raise typer.Exit(1)
 
@@ -117,7 +118,7 @@ def run(
         f"{summary['parameters']:,} parameters, {summary['seconds_per_epoch']:.2f} s an epoch",
         highlight=False,
     )
-    console.print(f"run folder: {folder}", soft_wrap=True, highlight=False)
+    console.print(escape(f"run folder: {folder}"), soft_wrap=True, highlight=False)
 
 
 def report(
@@ -134,7 +135,11 @@ def _show_results(folder: Path, console: Console) -> None:
     print_results(results, console)
     write_csv(results, folder / "results.csv")
     written = write_report(folder)
-    console.print(f"report: {written}", soft_wrap=True, highlight=False)
+    console.print(escape(f"report: {written}"), soft_wrap=True, highlight=False)
+
+
+class Interrupted(Exception):  # noqa: N818 (it is no error)
+    """The user has interrupted a command whose work is kept."""
 
 
 class _Progress:
@@ -157,8 +162,10 @@ class _Progress:
         self._bar.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._bar.stop()
+        if kind is KeyboardInterrupt:
+            raise Interrupted
 
     def update(self, tasks: "Sequence[Task]") -> None:
         """Show how far all runs are."""

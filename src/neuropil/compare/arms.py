@@ -72,7 +72,7 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
             same = [
                 other
                 for other in (*arms, *controls)
-                if other is not arm and (other.hidden, other.patterns) == (twin["hidden"], twin["pattern"])
+                if (other.hidden, other.patterns) == (twin["hidden"], twin["pattern"])
             ]
             if not same:
                 name = _control_name(twin, taken=[control.name for control in controls])

@@ -9,6 +9,7 @@ import yaml
 from neuropil.compare.arms import expand_arms, run_recipe
 from neuropil.compare.parallel import Task, do_tasks, refuse_foreign_folders
 from neuropil.compare.recipe import Recipe
+from neuropil.train.environment import usable_cores
 
 
 def compare(
@@ -54,7 +55,7 @@ def compare(
     (folder / "comparison.yaml").write_text(content, encoding="utf-8")
     do_tasks(
         tasks,
-        jobs=jobs or max(1, (os.cpu_count() or 1) // threads),
+        jobs=jobs or max(1, usable_cores() // threads),
         threads=threads,
         data_root=data_root,
         keep_checkpoints=keep_checkpoints,

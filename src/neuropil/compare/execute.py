@@ -44,7 +44,7 @@ def execute(
     run = Run(folder, recipe)
     if run.summary is not None:
         return run.summary
-    with _log_to(run.folder / "log.txt") as warnings:
+    with run.held(), _log_to(run.folder / "log.txt") as warnings:
         dataset = data.load(recipe["data"]["name"], data_root, download=False)
         dataset = data.with_validation(dataset, recipe["data"]["validation"], stream(_SPLIT_SEED, "validation"))
         net = build_network(recipe, dataset.input_shape, dataset.n_classes)

@@ -5,14 +5,17 @@ import logging
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from neuropil import data
-from neuropil.train.run import Run, read_json, read_metrics
+from neuropil.randomness import stream
+from neuropil.train.run import check_run_folder, read_json, read_metrics
 
 
 @dataclass
@@ -43,10 +46,9 @@ class Task:
 
 
 def refuse_foreign_folders(tasks: Sequence[Task]) -> None:
-    """Raise a ``RunError`` if a task's folder was made by another recipe; nothing is changed."""
+    """Raise a ``RunError`` if a task's folder was made by another recipe or holds other things; nothing is changed."""
     for task in tasks:
-        if (task.folder / "recipe.yaml").exists():
-            Run(task.folder, task.recipe)
+        check_run_folder(task.folder, task.recipe)
 
 
 def do_tasks(
@@ -78,7 +80,10 @@ def do_tasks(
         if task.summary is not None:
             task.state = "done"
     for name in {task.recipe["data"]["name"] for task in tasks if task.state == "waiting"}:
-        data.load(name, data_root, progress=show_download)  # fetched and checked once, before the processes read it
+        # fetched and checked once, before the processes read it
+        dataset = data.load(name, data_root, progress=show_download)
+        for fraction in {task.recipe["data"]["validation"] for task in tasks if task.recipe["data"]["name"] == name}:
+            data.with_validation(dataset, fraction, stream(0, "trial"))
     context = _context()
     waiting = [task for task in tasks if task.state == "waiting"]
     running: dict[int, tuple[Any, Task]] = {}
@@ -127,10 +132,12 @@ def _work(
     torch.set_num_threads(threads)
     from neuropil.compare.execute import execute
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.getLogger("neuropil").addHandler(logging.NullHandler())  # the log is in the run folder
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children
     failure = folder / "failure.json"
-    failure.unlink(missing_ok=True)
     try:
+        failure.unlink(missing_ok=True)
         execute(recipe, folder, data_root=data_root, keep_checkpoint=keep_checkpoint)
     except Exception as error:
         if folder.is_dir():
@@ -138,6 +145,14 @@ def _work(
             failure.write_text(json.dumps({"reason": reason}) + "\n", encoding="utf-8")
         if not isinstance(error, ValueError):
             logging.getLogger("neuropil").exception("the run failed")
+        os._exit(1)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that asked for it is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
         os._exit(1)
 
 

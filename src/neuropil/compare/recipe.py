@@ -16,12 +16,26 @@ from neuropil.data import SOURCES
 _NAME = "[a-z0-9][a-z0-9._-]*"  # of recipes and arms: they become folders
 
 
+_MOST_SEEDS = 10_000
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, which also refuses a key that stands twice: one of the two would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"the key {key!r} stands twice")
+        return super().construct_mapping(node, deep=deep)
+
+
 class RecipeError(ValueError):
     """A recipe that cannot be read or does not make sense."""
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataSection(_Section):
@@ -80,6 +94,8 @@ class Recipe(_Section):
     @field_validator("seeds", mode="before")
     @classmethod
     def _counted(cls, seeds: Any) -> Any:
+        if isinstance(seeds, int) and not 1 <= seeds <= _MOST_SEEDS:
+            raise ValueError(f"seeds must be 1 to {_MOST_SEEDS}, or a list, got {seeds}")
         return list(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0 else seeds
 
     @field_validator("seeds")
@@ -124,8 +140,8 @@ def load_recipe(recipe: str | os.PathLike[str], overrides: Sequence[str] = ()) -
     """
     path = _find(recipe)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise RecipeError(f"recipe {path.name} must be YAML text, got: {reason}") from error
     if not isinstance(content, dict):
@@ -182,10 +198,22 @@ def _replace(content: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"{key}: the value must be YAML, got {text!r}") from error
-    *sections, last = _full_key(key, content).split(".")
+    *sections, last = _parts(_full_key(key, content))
     for section in sections:
-        content = content.setdefault(section, {})
+        if content.get(section) is None:
+            content[section] = {}
+        content = content[section]
+        if not isinstance(content, dict):
+            raise RecipeError(f"{key}: {section} must hold keys and values, got {content!r}")
     content[last] = value
+
+
+def _parts(key: str) -> list[str]:
+    """Split a whole key into the names that lead to its value; an arm's name may hold dots."""
+    if key.startswith("arms."):
+        arm, _, setting = key.removeprefix("arms.").rpartition(".")
+        return ["arms", arm, setting]
+    return key.split(".")
 
 
 def _full_key(key: str, content: Mapping[str, Any]) -> str:
@@ -195,11 +223,9 @@ def _full_key(key: str, content: Mapping[str, Any]) -> str:
     arms = content.get("arms")
     if isinstance(arms, dict):
         known += [f"arms.{arm}.{name}" for arm, values in arms.items() if isinstance(values, dict) for name in values]
-        if key.startswith("arms.") and key.count(".") >= 2 and key.split(".")[1] in arms:
+        if any(key.startswith(f"arms.{arm}.") for arm in arms):
             return key
     if key in known:
-        return key
-    if key == "name":
         return key
     ending = [name for name in known if name.rpartition(".")[2] == key]
     if len(ending) == 1:

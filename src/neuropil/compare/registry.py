@@ -36,9 +36,13 @@ def read_patterns(description: Mapping[str, Any], n_layers: int) -> tuple[Patter
         layers = description["layers"]
         if set(description) != {"layers"} or not isinstance(layers, list) or len(layers) != n_layers:
             raise ValueError(f"layers must list one pattern for each of the {n_layers} hidden layers, and stand alone")
+        for layer in layers:
+            if not isinstance(layer, Mapping) or "layers" in layer or layer.get("pattern") in [*ARRANGEMENTS]:
+                raise ValueError(f"layers: each must be a pattern of one layer with its settings, got {layer!r}")
         return tuple(read_patterns(layer, 1)[0] for layer in layers)
     settings = {key: value for key, value in description.items() if key != "pattern"}
     name = description.get("pattern")
+    name = name if isinstance(name, str) else repr(name)
     if name in ARRANGEMENTS:
         cls, fixed = ARRANGEMENTS[name]
         _check_settings(name, cls, settings, fixed)

@@ -57,8 +57,8 @@ def table_columns(results: Results) -> list[Column]:
         ),
         Column(
             f"peak memory{memory}",
-            "Most memory taken in training, above what the process held before, parameters included; median over "
-            "seeds.",
+            "Most memory taken in training and evaluation, above what the process held before, parameters included; "
+            "median over seeds.",
         ),
         *(Column(f"− {words}", _DIFFERENCES[kind]) for kind, words in TWIN_WORDS.items()),
     ]

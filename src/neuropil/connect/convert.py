@@ -23,7 +23,7 @@ def sparsify(
     """Return a copy of a model in which every ``nn.Linear`` has become a :class:`SparseLinear`.
 
     Subclasses of ``nn.Linear`` stay as they are: whoever wrote them may read their weights directly, as
-    PyTorch's attention does.
+    PyTorch's attention does. Hooks on a converted layer are not taken over.
 
     Args:
         model: any module; it is not changed. An ``nn.Linear`` itself gives a ``SparseLinear``.
@@ -54,9 +54,17 @@ def sparsify(
             hint = f"; try {near[0]!r}" if near else f"; its modules are {', '.join(names) or 'none'}"
             raise ValueError(f"sparsify: every name must be that of a module of the model, got {name!r}{hint}")
 
+    if isinstance(pattern, Mapping):
+        for name in pattern:
+            if type(model.get_submodule(name)) is not nn.Linear:
+                kind = type(model.get_submodule(name)).__name__
+                raise ValueError(
+                    f"sparsify: every name in pattern must be that of an nn.Linear, got {name!r}, a {kind}"
+                )
+
     # wirings and weights never share numbers: each gets a stream of its own
     wiring_stream, weight_stream = (torch.Generator().manual_seed(
-        int(torch.randint(2**62, (), generator=generator))) for _ in range(2))  # fmt: skip
+        int(torch.randint(2**62, (), generator=generator, device="cpu"))) for _ in range(2))  # fmt: skip
     replaced: dict[str, SparseLinear] = {}
     for name, layer in model.named_modules():
         chosen = pattern.get(name) if isinstance(pattern, Mapping) else pattern
@@ -77,11 +85,17 @@ def sparsify(
         )
         if keep_weights:
             sparse.copy_dense_weight(layer.weight)
-            _copy_bias(layer, sparse)
+        _take_bias(layer, sparse, values=keep_weights)
+        sparse.weight.requires_grad_(layer.weight.requires_grad)
         replaced[name] = sparse.train(layer.training)
     if not replaced:
         raise ValueError("sparsify: the model must have an nn.Linear that is not skipped, got none")
-    return _with_layers(model, replaced)
+    sparse_model = _with_layers(model, replaced)
+    for module in sparse_model.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            # its shortcut in evaluation mode reads the weights of its layers and passes their forward by
+            module.activation_relu_or_gelu = 0
+    return sparse_model
 
 
 def densify(model: nn.Module) -> nn.Module:
@@ -110,7 +124,8 @@ def densify(model: nn.Module) -> nn.Module:
             )
             with torch.no_grad():
                 dense.weight.copy_(layer.dense_weight())
-            _copy_bias(layer, dense)
+            _take_bias(layer, dense, values=True)
+            dense.weight.requires_grad_(layer.weight.requires_grad)
             replaced[name] = dense.train(layer.training)
     return _with_layers(model, replaced)
 
@@ -124,9 +139,11 @@ def _with_layers(model: nn.Module, layers: Mapping[str, nn.Module]) -> nn.Module
 
 
 @torch.no_grad()
-def _copy_bias(source: nn.Module, target: nn.Module) -> None:
+def _take_bias(source: nn.Module, target: nn.Module, *, values: bool) -> None:
     if isinstance(source.bias, nn.Parameter) and isinstance(target.bias, nn.Parameter):
-        target.bias.copy_(source.bias)
+        target.bias.requires_grad_(source.bias.requires_grad)
+        if values:
+            target.bias.copy_(source.bias)
 
 
 def _is_inside(name: str, modules: tuple[str, ...]) -> bool:

@@ -134,7 +134,7 @@ class Ensembles(Pattern):
         if self.grouping == "interleaved":
             labels = np.arange(n) % self.n_groups
         elif self.grouping == "random":
-            labels = labels[torch.randperm(n, generator=generator).numpy()]
+            labels = labels[torch.randperm(n, generator=generator, device="cpu").numpy()]
         if length == 1:
             return labels, np.arange(n), 1
         return labels, _positions(labels, self.n_groups, length), length

@@ -142,13 +142,13 @@ class SparseLinear(nn.Module):
         """
         fan_in = self._wiring.fan_in().clamp(min=1)
         with torch.no_grad():
-            uniform = torch.rand(self.weight.shape, generator=generator, dtype=torch.float64) * 2 - 1
+            uniform = torch.rand(self.weight.shape, generator=generator, device="cpu", dtype=torch.float64) * 2 - 1
             bound = fan_in.to(torch.float64).rsqrt()
             targets, _ = self.weight_units()
             self.weight.copy_(uniform * bound[targets.clamp(min=0)])
             self.clear_dead_weights()
             if self.bias is not None:
-                uniform = torch.rand(self.out_features, generator=generator, dtype=torch.float64) * 2 - 1
+                uniform = torch.rand(self.out_features, generator=generator, device="cpu", dtype=torch.float64) * 2 - 1
                 self.bias.copy_(uniform / math.sqrt(self._wiring.fan_in().double().mean()))
 
     def weight_units(self) -> tuple[Tensor, Tensor]:
@@ -254,4 +254,5 @@ class SparseLinear(nn.Module):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+        self.set_wiring(self._wiring)  # the weights may have come to another device
         unexpected_keys[:] = [key for key in unexpected_keys if not key.startswith(start)]

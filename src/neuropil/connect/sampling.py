@@ -22,20 +22,20 @@ def sample_cells(
     if exact or probability in (0.0, 1.0):
         n_drawn = round(probability * n_cells)
     else:
-        count = torch.tensor(float(n_cells), dtype=torch.float64)
-        chance = torch.tensor(probability, dtype=torch.float64)
+        count = torch.tensor(float(n_cells), dtype=torch.float64, device="cpu")
+        chance = torch.tensor(probability, dtype=torch.float64, device="cpu")
         n_drawn = int(torch.binomial(count, chance, generator=generator))
     if n_drawn == n_cells:
-        return torch.arange(n_cells)
+        return torch.arange(n_cells, device="cpu")
     if n_drawn > n_cells // 4:
-        return torch.randperm(n_cells, generator=generator)[:n_drawn]
+        return torch.randperm(n_cells, generator=generator, device="cpu")[:n_drawn]
     return _distinct(n_cells, n_drawn, generator)
 
 
 def _distinct(n_cells: int, n_drawn: int, generator: torch.Generator | None) -> Tensor:
     """Draw ``n_drawn`` different cells, each set equally likely, by drawing again what came twice."""
-    drawn = torch.empty(0, dtype=torch.int64)
+    drawn = torch.empty(0, dtype=torch.int64, device="cpu")
     while len(drawn) < n_drawn:
-        extra = torch.randint(n_cells, (n_drawn - len(drawn),), generator=generator)
+        extra = torch.randint(n_cells, (n_drawn - len(drawn),), generator=generator, device="cpu")
         drawn = torch.unique(torch.cat([drawn, extra]))
     return drawn

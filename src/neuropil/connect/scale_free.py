@@ -68,4 +68,4 @@ class ScaleFree(Pattern):
     def _weights(self, n: int, generator: torch.Generator | None) -> Tensor:
         """Return the fitness of each neuron, float64 ``[n]``, handed out in random order."""
         power = 0.0 if math.isinf(self.exponent) else -1.0 / (self.exponent - 1.0)
-        return (torch.randperm(n, generator=generator).double() + 1.0) ** power
+        return (torch.randperm(n, generator=generator, device="cpu").double() + 1.0) ** power

@@ -92,7 +92,7 @@ def _moved(
     source at a random place of the list and leaves its old one there. So the first to draw a place gets the
     source that has been there from the start, and each later one gets what the one before it has left.
     """
-    uniform = torch.rand(len(targets), dtype=torch.float64, generator=generator).numpy()
+    uniform = torch.rand(len(targets), dtype=torch.float64, generator=generator, device="cpu").numpy()
     place = (uniform * n_unread).astype(np.int64)
     moved = (first_unread + place) % in_features
     key = targets * in_features + place

@@ -182,7 +182,7 @@ class Wiring:
 
     def mask(self) -> Tensor:
         """Return the dense mask, bool ``[out_features, in_features]``: for checks and pictures."""
-        mask = torch.zeros(self.shape, dtype=torch.bool)
+        mask = torch.zeros(self.shape, dtype=torch.bool, device="cpu")
         mask[self.connections()] = True
         return mask
 
@@ -312,15 +312,18 @@ class Wiring:
         missing = {"shape", "indptr", "indices", "out_order", "in_order"} - set(tensors)
         if missing:
             raise ValueError(f"Wiring.from_tensors: {', '.join(sorted(missing))} must be given, got none")
+        for name, tensor in tensors.items():
+            if tensor.dtype not in (torch.int8, torch.int16, torch.int32, torch.int64):
+                raise ValueError(f"Wiring.from_tensors: {name} must hold integers, got {tensor.dtype}")
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
-        fractional = [name for name, array in arrays.items() if array.dtype.kind != "i"]
-        if fractional:
-            raise ValueError(
-                f"Wiring.from_tensors: {fractional[0]} must hold integers, got {tensors[fractional[0]].dtype}"
-            )
         shape, indptr = arrays["shape"], arrays["indptr"]
-        if shape.shape != (4,) or indptr.ndim != 1 or len(indptr) < 1 or (np.diff(indptr) < 0).any():
-            raise ValueError("Wiring.from_tensors: shape must hold four integers and indptr must ascend, got neither")
+        if shape.shape != (4,):
+            raise ValueError(f"Wiring.from_tensors: shape must hold four integers, got {shape.shape}")
+        ends = (0, arrays["indices"].size)
+        if indptr.ndim != 1 or len(indptr) < 1 or (indptr[0], indptr[-1]) != ends or (np.diff(indptr) < 0).any():
+            raise ValueError(
+                f"Wiring.from_tensors: indptr must ascend from 0 to the {ends[1]} indices, got other values"
+            )
         return cls(
             int(shape[1]),
             int(shape[0]),

@@ -116,7 +116,7 @@ class Dataset:
         """
         if batch_size < 1:
             raise ValueError(f"Dataset.batches: batch_size must be at least 1, got {batch_size}")
-        order = None if generator is None else torch.randperm(len(split), generator=generator)
+        order = None if generator is None else torch.randperm(len(split), generator=generator, device="cpu")
         return self._batches(split, batch_size, order)
 
     def _batches(self, split: Split, batch_size: int, order: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -182,7 +182,7 @@ def stratified_choice(labels: Tensor, n_chosen: int, generator: torch.Generator)
     chosen = []
     for label, take in enumerate(quota.tolist()):
         members = (labels == label).nonzero().flatten()
-        chosen.append(members[torch.randperm(len(members), generator=generator)[:take]])
+        chosen.append(members[torch.randperm(len(members), generator=generator, device="cpu")[:take]])
     return torch.cat(chosen).sort().values
 
 

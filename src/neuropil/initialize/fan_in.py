@@ -98,7 +98,7 @@ def reset_(layer: Layer, *, generator: torch.Generator | None = None) -> Tensor:
     kaiming_uniform_(layer, a=math.sqrt(5.0), nonlinearity="leaky_relu", generator=generator)
     if layer.bias is not None:
         bound = 1.0 / math.sqrt(layer.weight[0].numel())
-        layer.bias.copy_((torch.rand(layer.bias.shape, generator=generator) * 2 - 1) * bound)
+        layer.bias.copy_((torch.rand(layer.bias.shape, generator=generator, device="cpu") * 2 - 1) * bound)
     return layer.weight
 
 
@@ -133,11 +133,11 @@ def _gain(nonlinearity: str, a: float) -> float:
 
 
 def _uniform(layer: Layer, generator: torch.Generator | None) -> Tensor:
-    return torch.rand(layer.weight.shape, generator=generator, dtype=torch.float64) * 2 - 1
+    return torch.rand(layer.weight.shape, generator=generator, device="cpu", dtype=torch.float64) * 2 - 1
 
 
 def _normal(layer: Layer, generator: torch.Generator | None) -> Tensor:
-    return torch.randn(layer.weight.shape, generator=generator, dtype=torch.float64)
+    return torch.randn(layer.weight.shape, generator=generator, device="cpu", dtype=torch.float64)
 
 
 @torch.no_grad()

@@ -45,7 +45,7 @@ def orthogonal_(
         True
     """
     shape = layer.wiring.shape if isinstance(layer, SparseLinear) else layer.weight.flatten(1).shape
-    weight = _polar_factor(torch.randn(shape, generator=generator, dtype=torch.float64))
+    weight = _polar_factor(torch.randn(shape, generator=generator, device="cpu", dtype=torch.float64))
     if not isinstance(layer, SparseLinear):
         layer.weight.copy_((gain * weight).view_as(layer.weight))
         return layer.weight

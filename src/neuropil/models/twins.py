@@ -64,18 +64,18 @@ def matched_widths(hidden: Sequence[int], *, in_features: int, n_classes: int, n
         (445, 445, 445)
     """
 
-    def widths(first: int) -> tuple[int, ...]:
-        return tuple(max(1, round(width * first / hidden[0])) for width in hidden)
+    def widths(largest: int) -> tuple[int, ...]:
+        return tuple(max(1, round(width * largest / max(hidden))) for width in hidden)
 
-    def parameters(first: int) -> int:
-        sizes = [in_features, *widths(first), n_classes]
+    def parameters(largest: int) -> int:
+        sizes = [in_features, *widths(largest), n_classes]
         return sum((i + 1) * o for i, o in pairwise(sizes))
 
-    low, high = 1, hidden[0]
+    low, high = 1, max(hidden)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if parameters(middle) <= n_parameters else (low, middle)
-    return widths(min((low, high), key=lambda first: abs(parameters(first) - n_parameters)))
+    return widths(min((low, high), key=lambda largest: abs(parameters(largest) - n_parameters)))
 
 
 def layer_sizes(arguments: Mapping[str, Any]) -> list[tuple[int, int]]:

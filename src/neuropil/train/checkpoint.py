@@ -42,10 +42,16 @@ def save_checkpoint(
     description = {
         "format": _FORMAT,
         "epoch": epoch,
+        "made by": _makers(optimizer, scheduler),
         "optimizer": {"scalars": scalars, "param_groups": state["param_groups"]},
         "scheduler": None if scheduler is None else scheduler.state_dict(),
     }
-    text = json.dumps(_encodable(description))
+    try:
+        text = json.dumps(_encodable(description))
+    except TypeError as error:
+        raise ValueError(
+            f"save_checkpoint: settings of optimizer and scheduler must be plain numbers and text, got others ({error})"
+        ) from error
     partial = path.with_name(path.name + ".partial")
     save_file(tensors, partial, metadata={"neuropil": text, "checksum": _checksum(text, tensors)})
     os.replace(partial, path)
@@ -77,6 +83,12 @@ def load_checkpoint(path: Path, *, model: nn.Module, optimizer: Optimizer, sched
             f"{path.name} must be a neuropil checkpoint of format {_FORMAT}, got format {description['format']}"
         )
 
+    if description["made by"] != _makers(optimizer, scheduler):
+        made, wanted = (
+            " and ".join(str(name) for name in pair) for pair in (description["made by"], _makers(optimizer, scheduler))
+        )
+        raise CheckpointMismatchError(f"{path.name} must be of the optimizer and schedule {wanted}, got {made}")
+
     state: dict[int, dict[str, Any]] = {}
     for index, scalars in description["optimizer"]["scalars"].items():
         state.setdefault(int(index), {}).update(scalars)
@@ -99,6 +111,10 @@ def load_checkpoint(path: Path, *, model: nn.Module, optimizer: Optimizer, sched
     if scheduler is not None and description["scheduler"] is not None:
         scheduler.load_state_dict(description["scheduler"])
     return int(description["epoch"])
+
+
+def _makers(optimizer: Optimizer, scheduler: LRScheduler | None) -> list[str | None]:
+    return [type(optimizer).__name__, None if scheduler is None else type(scheduler).__name__]
 
 
 def _encodable(value: Any) -> Any:

@@ -26,12 +26,17 @@ def describe_environment() -> dict[str, str | int]:
         **{package: metadata.version(package) for package in _PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "cores": os.cpu_count() or 1,
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
     }
-    if torch.cuda.is_available():
-        facts["gpu"] = torch.cuda.get_device_name()
     return facts
+
+
+def usable_cores() -> int:
+    """Return the number of processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _processor() -> str:
@@ -50,7 +55,10 @@ def _commit() -> str:
         return "unknown"
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

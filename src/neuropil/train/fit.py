@@ -65,7 +65,8 @@ def fit(
     """Train a classifier, measure it on the validation split after each epoch, and on the test set once, at the end.
 
     With a run folder, every epoch ends in a checkpoint, and training goes on from the last one: to the same weights,
-    bit for bit, on the same machine with the same number of threads. The order of the data and the global random
+    bit for bit, on the same processor with the same number of threads (on a GPU, PyTorch adds gradients of gathered
+    sources in no fixed order). The order of the data and the global random
     state that dropout uses are derived from the seed and the epoch, so nothing else needs to be kept.
 
     Args:
@@ -133,7 +134,11 @@ def fit(
             run.append(record)
             run.save(epoch, model, optimizer, scheduler)
     if result.status == "finished":
-        result.test_loss, result.test_accuracy = evaluate(model, dataset, dataset.test, loss=loss, precision=precision)
+        test_loss, test_accuracy = evaluate(model, dataset, dataset.test, loss=loss, precision=precision)
+        if math.isfinite(test_loss):
+            result.test_loss, result.test_accuracy = test_loss, test_accuracy
+        else:
+            result.status = "diverged"
     return result
 
 

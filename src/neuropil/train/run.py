@@ -1,9 +1,11 @@
 """A run is a folder that can be killed at any moment and taken up again."""
 
+import contextlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +51,10 @@ class Run:
     def __init__(self, folder: str | os.PathLike[str], recipe: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
         self.recipe = _plain(recipe)
+        check_run_folder(self.folder, self.recipe)
         path = self.folder / "recipe.yaml"
-        if path.exists():
-            self._check_same(path)
-        else:
-            self._make_folder()
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
             _write(path, yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True))
         # not there either where the run was killed right after its recipe was written
         environment = self.folder / "environment.json"
@@ -118,17 +119,30 @@ class Run:
         for old in self._checkpoints()[1 if keep_checkpoint else 0 :]:
             old.unlink()
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes off this run while the block runs (not on Windows).
+
+        Raises:
+            RunError: another process is at work on it.
+        """
+        if sys.platform == "win32":
+            yield
+            return
+        import fcntl
+
+        with (self.folder / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunError(
+                    f"Run: {self.folder} must be free, got one that another process is at work on"
+                ) from error
+            yield
+
     def _checkpoints(self) -> list[Path]:
         """Return the checkpoints, newest first."""
         return sorted(self.folder.glob("checkpoint-*.safetensors"), reverse=True)
-
-    def _make_folder(self) -> None:
-        # a run killed while its recipe was written leaves that file half done, and nothing else
-        if self.folder.is_file() or (
-            self.folder.is_dir() and any(entry.name != "recipe.yaml.partial" for entry in self.folder.iterdir())
-        ):
-            raise RunError(f"Run: {self.folder} must be an empty folder or a run's, got one that holds other things")
-        self.folder.mkdir(parents=True, exist_ok=True)
 
     def _warn_of_another_machine(self) -> None:
         before, now = read_json(self.folder / "environment.json") or {}, describe_environment()
@@ -138,16 +152,25 @@ class Run:
         if changed:
             logger.warning("%s goes on elsewhere (%s): the last bits may differ", self.folder, "; ".join(changed))
 
-    def _check_same(self, path: Path) -> None:
-        try:
-            stored = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise RunError(f"Run: {path} must be the recipe of a run, got a damaged file") from error
-        difference = _first_difference(stored, self.recipe)
-        if difference:
-            raise RunError(
-                f"Run: {self.folder} belongs to another recipe: {difference}; try another folder, or remove this one"
-            )
+
+def check_run_folder(folder: Path, recipe: Mapping[str, Any]) -> None:
+    """Raise a ``RunError`` if a run of this recipe cannot be kept in a folder; nothing is written."""
+    path = folder / "recipe.yaml"
+    if not path.exists():
+        # a run killed while its recipe was written leaves that file half done, and nothing else
+        left = {"recipe.yaml.partial", "failure.json"}
+        if any(parent.is_file() for parent in folder.parents):
+            raise RunError(f"Run: {folder} must be a folder, got a path below a file")
+        if folder.is_file() or (folder.is_dir() and any(entry.name not in left for entry in folder.iterdir())):
+            raise RunError(f"Run: {folder} must be an empty folder or a run's, got one that holds other things")
+        return
+    try:
+        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RunError(f"Run: {path} must be the recipe of a run, got a damaged file") from error
+    difference = _first_difference(stored, _plain(recipe))
+    if difference:
+        raise RunError(f"Run: {folder} belongs to another recipe: {difference}; try another folder, or remove this one")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

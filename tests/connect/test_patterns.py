@@ -230,7 +230,13 @@ def test_another_seed_is_another_wiring(pattern: Pattern) -> None:
             "ErdosRenyi: block must be two positive integers (rows, columns), got (0, 1)",
         ),
         (lambda: ErdosRenyi(0.5, block=(2,)), "ErdosRenyi: block must be two positive integers"),
-        (lambda: Ensembles(0), "Ensembles: n_groups must be at least 1, got 0"),
+        (lambda: Ensembles(0), "Ensembles: n_groups must be an integer of at least 1, got 0"),
+        (lambda: Ensembles("8"), "Ensembles: n_groups must be an integer of at least 1, got '8'"),
+        (
+            lambda: Ensembles(block=1),
+            "Ensembles: block must be two positive integers or 'group' (rows, columns), got 1",
+        ),
+        (lambda: Ensembles(p_intra="a"), "Ensembles: p_intra must lie in [0, 1], got 'a'"),
         (lambda: Ensembles(p_intra=-0.5), "Ensembles: p_intra must lie in [0, 1], got -0.5"),
         (lambda: Ensembles(p_inter=2), "Ensembles: p_inter must lie in [0, 1], got 2"),
         (

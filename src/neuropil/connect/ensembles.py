@@ -59,15 +59,19 @@ class Ensembles(Pattern):
     uneven: bool = False
 
     def __post_init__(self) -> None:
-        if self.n_groups < 1:
-            raise ValueError(f"Ensembles: n_groups must be at least 1, got {self.n_groups}")
+        if not isinstance(self.n_groups, int) or self.n_groups < 1:
+            raise ValueError(f"Ensembles: n_groups must be an integer of at least 1, got {self.n_groups!r}")
         check_probability("Ensembles", "p_intra", self.p_intra)
         check_probability("Ensembles", "p_inter", self.p_inter)
         if self.grouping not in get_args(Grouping):
             raise ValueError(
                 f"Ensembles: grouping must be one of {', '.join(get_args(Grouping))}, got {self.grouping!r}"
             )
-        if len(self.block) != 2 or any(side != "group" and not _positive(side) for side in self.block):
+        if (
+            not isinstance(self.block, tuple)
+            or len(self.block) != 2
+            or any(side != "group" and not _positive(side) for side in self.block)
+        ):
             raise ValueError(
                 f"Ensembles: block must be two positive integers or 'group' (rows, columns), got {self.block!r}"
             )

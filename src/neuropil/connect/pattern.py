@@ -55,8 +55,8 @@ class Dense(Pattern):
 
 def check_probability(owner: str, name: str, value: float) -> None:
     """Raise a ``ValueError`` unless ``value`` lies in [0, 1]."""
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{owner}: {name} must lie in [0, 1], got {value:g}")
+    if not isinstance(value, float | int) or not 0.0 <= value <= 1.0:
+        raise ValueError(f"{owner}: {name} must lie in [0, 1], got {value!r}")
 
 
 def nearest_multiple(n: int, divisor: int) -> int:

@@ -10,11 +10,6 @@ from neuropil.compare.statistics import Estimate, Spread
 Verdict = Literal["better", "worse", "no difference shown", "nothing can be concluded"]
 
 FEWEST_SEEDS = 3  # below this, an interval says next to nothing
-_TWINS = {
-    "dense-same-width": "dense of the same width",
-    "dense-same-parameters": "dense of the same parameters",
-    "erdos-renyi": "Erdős–Rényi of the same density",
-}
 _NO_SPREAD = 1e-9  # a narrower interval comes of equal values, not of certainty
 
 
@@ -164,8 +159,9 @@ def interval(estimate: Estimate) -> str:
 def _summary(arm: ArmResult) -> str:
     """Say which twins an arm is better and worse than."""
     by_verdict: dict[Verdict, list[str]] = {}
-    for kind, words in _TWINS.items():
-        by_verdict.setdefault(verdict(arm.differences[kind].accuracy), []).append(words)
+    for kind, words in TWIN_WORDS.items():
+        twin = words.replace(", same ", " of the same ")
+        by_verdict.setdefault(verdict(arm.differences[kind].accuracy), []).append(twin)
     if list(by_verdict) == ["nothing can be concluded"]:
         return "nothing can be concluded about its accuracy."
     phrases: dict[Verdict, str] = {

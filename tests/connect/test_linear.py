@@ -166,9 +166,19 @@ def test_state_carries_the_wiring(block, generator):
     assert torch.equal(first(x), second(x))
 
 
-def test_state_of_another_size_is_refused(generator):
+def test_state_of_another_number_of_blocks_is_taken_over(generator):
     first = SparseLinear(Ensembles(n_groups=4, block=("group", 1), p_inter=0.0).wire(16, 8, generator=generator))
     second = SparseLinear(Ensembles(n_groups=4, block=("group", 1), p_inter=1.0).wire(16, 8, generator=generator))
+    weight = second.weight
+    second.load_state_dict(first.state_dict())
+    assert second.weight is weight
+    assert second.wiring == first.wiring
+    assert torch.equal(second.dense_weight(), first.dense_weight())
+
+
+def test_state_of_another_size_is_refused(generator):
+    first = SparseLinear(Ensembles(n_groups=4, block=(1, 1)).wire(16, 8, generator=generator))
+    second = SparseLinear(Ensembles(n_groups=4, block=(2, 1)).wire(16, 8, generator=generator))
     with pytest.raises(RuntimeError, match="build the layer from the stored wiring first"):
         second.load_state_dict(first.state_dict())
     with pytest.raises(RuntimeError, match=r"Missing key.*wiring\.indices"):
@@ -220,8 +230,8 @@ def test_errors():
         SparseLinear(wiring, kernel="fast")
     with pytest.raises(ValueError, match=r"last dimension must be in_features=4, got shape \(2, 3\)"):
         layer(torch.zeros(2, 3))
-    with pytest.raises(ValueError, match="the wiring must fit weights of shape"):
-        layer.set_wiring(ErdosRenyi(1.0).wire(3, 4))
+    with pytest.raises(ValueError, match="both wirings must be of the same neurons, order and block"):
+        layer.rewire(ErdosRenyi(1.0).wire(3, 4))
     with pytest.raises(ValueError, match=r"dense must have shape \(3, 4\), got \(4, 3\)"):
         layer.copy_dense_weight(torch.zeros(4, 3))
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from neuropil.connect.change import Change
 from neuropil.connect.kernels import choose_kernel
 from neuropil.connect.wiring import Wiring
 
@@ -51,6 +52,7 @@ class SparseLinear(nn.Module):
 
     weight: nn.Parameter
     bias: nn.Parameter | None
+    _wiring: Wiring
     _mask: Tensor | None
     _gather: Tensor | None
     _scatter: Tensor | None
@@ -75,7 +77,7 @@ class SparseLinear(nn.Module):
         )
         for name in ("_mask", "_gather", "_scatter"):
             self.register_buffer(name, None, persistent=False)
-        self.set_wiring(wiring)
+        self._set_wiring(wiring)
         self.reset_parameters(generator)
 
     # Wiring
@@ -100,21 +102,46 @@ class SparseLinear(nn.Module):
         """Name of the kernel that computes the product."""
         return self._kernel.name
 
-    def set_wiring(self, wiring: Wiring) -> None:
-        """Put another wiring of the same sizes, block and number of blocks in place; weights stay where they are.
+    def rewire(self, wiring: Wiring | Change) -> Change:
+        """Put another wiring in place: blocks that both have keep their weights, those that come start at 0.
 
-        ``weight[k]`` then belongs to the new wiring's block k (for single synapses: ``weight[o, i]`` to the
-        synapse from i to o), so whoever rewires moves and clears weights and optimizer state.
+        The parameter stays the same object, with another number of blocks where the wiring has one. Whatever else
+        belongs to weights, such as the optimizer's moments, follows by :meth:`Change.carry` of what is returned;
+        :class:`neuropil.rewire.Rewirer` does that.
+
+        Args:
+            wiring: of the same neurons, order and block; or the change from this layer's wiring to it.
 
         Raises:
-            ValueError: sizes, block or, for blocks larger than one synapse, the number of blocks differ.
+            ValueError: the wiring is of other neurons or blocks, or the change starts from another wiring.
         """
-        needed = wiring.shape if wiring.block == (1, 1) else (wiring.n_blocks, wiring.block[1], wiring.block[0])
-        if tuple(self.weight.shape) != needed:
-            raise ValueError(
-                f"SparseLinear.set_wiring: the wiring must fit weights of shape {tuple(self.weight.shape)}, got "
-                f"{wiring!r}, which needs {needed}"
-            )
+        change = Change.between(self._wiring, wiring) if isinstance(wiring, Wiring) else wiring
+        if change.before is not self._wiring:
+            raise ValueError("SparseLinear.rewire: the change must start from this layer's wiring, got another's")
+        gradient = self.weight.grad
+        self._set_weight(change.carry(self.weight.data))
+        self.weight.grad = None if gradient is None else change.carry(gradient)
+        if self._mask is None:
+            self._set_wiring(change.after)
+        else:
+            self._wiring = change.after
+            flat = self._mask.view(-1)
+            for cells, value in ((change.went, 0), (change.came, 1)):
+                flat.index_fill_(0, torch.from_numpy(cells).to(flat.device), value)
+        return change
+
+    def _set_weight(self, values: Tensor) -> None:
+        """Give the parameter other values, of another number of blocks perhaps, without a gradient."""
+        self.weight.grad = None
+        if self.weight.shape != values.shape:
+            # a node of an older graph may still stand for the parameter, with its old shape; a change of type
+            # makes PyTorch forget that node
+            other = torch.float32 if values.dtype == torch.float16 else torch.float16
+            self.weight.data = torch.empty(0, dtype=other, device=values.device)
+        self.weight.data = values
+
+    def _set_wiring(self, wiring: Wiring) -> None:
+        """Put a wiring in place that the weights fit."""
         self._wiring = wiring
         device = self.weight.device
         if wiring.block == (1, 1):
@@ -246,13 +273,24 @@ class SparseLinear(nn.Module):
         stored = {key.removeprefix(start): value for key, value in state_dict.items() if key.startswith(start)}
         if stored:
             try:
-                self.set_wiring(Wiring.from_tensors(stored))
+                self._take_wiring(Wiring.from_tensors(stored))
             except ValueError as error:
-                error_msgs.append(f"{error}; build the layer from the stored wiring first")
+                error_msgs.append(str(error))
         else:
             missing_keys.append(f"{start}indices")
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-        self.set_wiring(self._wiring)  # the weights may have come to another device
+        self._set_wiring(self._wiring)  # the weights may have come to another device
         unexpected_keys[:] = [key for key in unexpected_keys if not key.startswith(start)]
+
+    def _take_wiring(self, wiring: Wiring) -> None:
+        """Make room for the weights of a stored wiring, whatever its number of blocks."""
+        if (wiring.shape, wiring.block) != (self._wiring.shape, self._wiring.block):
+            raise ValueError(
+                f"SparseLinear: a stored wiring must be of this layer's sizes and block, {self._wiring!r}, got "
+                f"{wiring!r}; build the layer from the stored wiring first"
+            )
+        if wiring.n_blocks != self._wiring.n_blocks and wiring.block != (1, 1):
+            self._set_weight(self.weight.new_zeros(wiring.n_blocks, *self.weight.shape[1:]).detach())
+        self._set_wiring(wiring)

@@ -1,5 +1,6 @@
 """Drawing cells of a grid without ever laying the grid out."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,17 +26,18 @@ def sample_cells(
         count = torch.tensor(float(n_cells), dtype=torch.float64, device="cpu")
         chance = torch.tensor(probability, dtype=torch.float64, device="cpu")
         n_drawn = int(torch.binomial(count, chance, generator=generator))
+    return draw_distinct(n_cells, n_drawn, generator)
+
+
+def draw_distinct(n_cells: int, n_drawn: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draw ``n_drawn`` different ones of ``n_cells`` cells, each set equally likely; int64 ``[n_drawn]``, unordered."""
     if n_drawn == n_cells:
         return torch.arange(n_cells, device="cpu")
     if n_drawn > n_cells // 4:
         return torch.randperm(n_cells, generator=generator, device="cpu")[:n_drawn]
-    return _distinct(n_cells, n_drawn, generator)
-
-
-def _distinct(n_cells: int, n_drawn: int, generator: torch.Generator | None) -> Tensor:
-    """Draw ``n_drawn`` different cells, each set equally likely, by drawing again what came twice."""
-    drawn = torch.empty(0, dtype=torch.int64, device="cpu")
-    while len(drawn) < n_drawn:
-        extra = torch.randint(n_cells, (n_drawn - len(drawn),), generator=generator, device="cpu")
-        drawn = torch.unique(torch.cat([drawn, extra]))
-    return drawn
+    drawn = np.empty(0, dtype=np.int64)
+    while len(drawn) < n_drawn:  # draw again what came twice
+        extra = torch.randint(n_cells, (n_drawn - len(drawn),), generator=generator, device="cpu").numpy()
+        drawn = np.sort(np.concatenate([drawn, extra]))
+        drawn = drawn[np.diff(drawn, prepend=-1) > 0]
+    return torch.from_numpy(drawn)

@@ -90,6 +90,9 @@ class Wiring:
         self.out_groups = checked_groups("out_groups", out_groups, self.out_features)
         self.in_groups = checked_groups("in_groups", in_groups, self.in_features)
         self.indptr, self.indices = compressed_rows(block_rows, block_columns, self.grid)
+        self._check_connected()
+
+    def _check_connected(self) -> None:
         if self.n_connections == 0:
             raise ValueError(
                 f"Wiring: a layer must have at least one connection, got none between {self.in_features} and "
@@ -131,6 +134,10 @@ class Wiring:
         """Column of each block on the grid, ``[n_blocks]``, ascending within a row."""
         return self.indices
 
+    def cells(self) -> IntArray:
+        """Return the cell of each block, row · columns of the grid + column, int64 ``[n_blocks]``, ascending."""
+        return self.block_rows.astype(np.int64) * self.grid[1] + self.indices
+
     @property
     def n_groups(self) -> int:
         """Number of groups (ensembles), 0 where neurons carry no group labels."""
@@ -141,6 +148,8 @@ class Wiring:
     @cached_property
     def n_connections(self) -> int:
         """Number of connections between two neurons."""
+        if not self.is_padded:
+            return self.n_blocks * self.block[0] * self.block[1]
         rows = (self.out_order.reshape(self.grid[0], -1) >= 0).sum(axis=1)
         columns = (self.in_order.reshape(self.grid[1], -1) >= 0).sum(axis=1)
         return int((rows[self.block_rows].astype(np.int64) * columns[self.block_columns]).sum())
@@ -283,6 +292,23 @@ class Wiring:
             out_groups=self.out_groups,
             in_groups=self.in_groups,
         )
+
+    def with_rows(self, indptr: IntArray, indices: IntArray) -> Self:
+        """Return a wiring as :meth:`rewired` does, from compressed rows that are taken as they are.
+
+        Args:
+            indptr: where each row of the grid starts in ``indices``, int64 ``[rows + 1]``.
+            indices: columns, int32, ascending within a row: not checked, the caller vouches for it.
+
+        Raises:
+            ValueError: nothing is connected.
+        """
+        other = self.__new__(type(self))
+        for name in ("in_features", "out_features", "block", "out_order", "in_order", "out_groups", "in_groups"):
+            setattr(other, name, getattr(self, name))
+        other.indptr, other.indices = frozen(indptr), frozen(indices)
+        other._check_connected()
+        return other
 
     # Storing it
 

@@ -1,0 +1,151 @@
+"""Writing down activity and gradients, in the few steps whose rules need them."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neuropil.connect import SparseLinear
+
+NEEDS = ("pre", "post", "gradient")
+# modules that may stand between a layer and its activation
+_PASSED = (
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+    nn.LocalResponseNorm,
+    nn.Dropout,
+    nn.Identity,
+)
+_NOT_AN_ACTIVATION = (
+    SparseLinear,
+    nn.Linear,
+    nn.Bilinear,
+    nn.modules.conv._ConvNd,
+    nn.Embedding,
+    nn.Flatten,
+    nn.Unflatten,
+    nn.RNNBase,
+    nn.RNNCellBase,
+)
+
+
+@dataclass
+class Samples:
+    """What one layer saw in one step: a row for each sample (and time step); None where nobody asked.
+
+    Attributes:
+        pre: its input, ``[samples, in_features]``.
+        post: the activity of its targets, ``[samples, out_features]``.
+        gradient: of the loss by its output, ``[samples, out_features]``.
+    """
+
+    pre: Tensor | None = None
+    post: Tensor | None = None
+    gradient: Tensor | None = None
+
+
+@dataclass
+class _Call:
+    """One call of a layer, each tensor flattened only when the step is over."""
+
+    pre: Tensor
+    post: Tensor
+    gradient: Tensor | None = None
+
+    def keep_gradient(self, gradient: Tensor) -> None:
+        self.gradient = gradient.detach()
+
+
+@dataclass
+class Recorder:
+    """Hooks on a model that are there only while they are needed.
+
+    The activity of a layer's targets is what comes out of the activation module that takes the layer's output,
+    normalization in between allowed; the output itself where none does; or a function of it, if one is given. Calls in
+    evaluation mode, or without gradients, are not recorded.
+
+    Attributes:
+        model: what is watched.
+        layers: its sparse layers by name.
+        activity: from a layer's output to its targets' activity; None: see above.
+    """
+
+    model: nn.Module
+    layers: Mapping[str, SparseLinear]
+    activity: Callable[[Tensor], Tensor] | None = None
+    _calls: dict[str, list[_Call]] = field(default_factory=dict)
+    _following: dict[int, tuple[Tensor, _Call]] = field(default_factory=dict)
+    _handles: list[torch.utils.hooks.RemovableHandle] = field(default_factory=list)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the hooks are in place."""
+        return bool(self._handles)
+
+    def start(self, needs: Iterable[str]) -> None:
+        """Record from now on what is needed, of ``NEEDS``."""
+        if self.is_on:
+            return
+        needs = set(needs)
+        for name, layer in self.layers.items():
+            self._handles.append(layer.register_forward_hook(self._watch(name, needs)))
+        if "post" in needs and self.activity is None:
+            for module in self.model.modules():
+                if not any(module.children()) and not isinstance(module, _NOT_AN_ACTIVATION):
+                    self._handles.append(module.register_forward_hook(self._follow))
+
+    def stop(self) -> None:
+        """Take the hooks away."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def collect(self) -> dict[str, Samples]:
+        """Return what was recorded since the last time, by layer; forget it here."""
+        collected = {name: _together(calls) for name, calls in self._calls.items()}
+        self._calls.clear()
+        self._following.clear()
+        return collected
+
+    def _watch(self, name: str, needs: set[str]) -> Callable[..., None]:
+        def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if not layer.training or not torch.is_grad_enabled():
+                return
+            call = _Call(
+                inputs[0].detach(), output.detach() if self.activity is None else self.activity(output.detach())
+            )
+            self._calls.setdefault(name, []).append(call)
+            if "post" in needs and self.activity is None:
+                self._following[id(output)] = (output, call)  # holds the output: its id stays its own
+            if "gradient" in needs and output.requires_grad:
+                output.register_hook(call.keep_gradient)  # type: ignore[no-untyped-call]
+
+        return record
+
+    def _follow(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        followed = self._following.pop(id(inputs[0]), None) if inputs else None
+        if followed is None:
+            return
+        call = followed[1]
+        activity = output[0] if isinstance(output, tuple) else output
+        if not isinstance(activity, Tensor) or activity.shape != followed[0].shape:
+            return
+        call.post = activity.detach()
+        if isinstance(module, _PASSED):
+            self._following[id(activity)] = (activity, call)
+
+
+def _together(calls: list[_Call]) -> Samples:
+    def rows(tensors: list[Tensor]) -> Tensor:
+        return torch.cat([tensor.reshape(-1, tensor.shape[-1]).float() for tensor in tensors])
+
+    gradients = [call.gradient for call in calls if call.gradient is not None]
+    return Samples(
+        pre=rows([call.pre for call in calls]),
+        post=rows([call.post for call in calls]),
+        gradient=rows(gradients) if len(gradients) == len(calls) else None,
+    )

@@ -1,0 +1,350 @@
+"""Rewiring a network while it learns."""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from neuropil.connect import SparseLinear
+from neuropil.connect.change import Change
+from neuropil.rewire.chain import drop_chains, followers
+from neuropil.rewire.choose import come, drop
+from neuropil.rewire.history import Event
+from neuropil.rewire.limits import Limits
+from neuropil.rewire.record import Recorder, Samples
+from neuropil.rewire.rule import Rule
+from neuropil.rewire.schedule import Cubic, Schedule, Stages
+from neuropil.rewire.scores import magnitude
+from neuropil.rewire.site import Reduction, Site
+from neuropil.rewire.track import Track
+
+
+class Rewirer:
+    """Let connections of a model's sparse layers come and go while it learns.
+
+    Call :meth:`step` after each step of the optimizer. When an event is due, each layer drops the share of its blocks
+    that the prune rule values least, and connects as many that the growth rule values most. The number of blocks
+    stays exactly the same, unless the schedule says otherwise. New ones start at 0, their optimizer state too; all
+    others keep theirs. Activity and gradients are recorded in those steps only whose event needs them.
+
+    Args:
+        model: holds at least one :class:`neuropil.connect.SparseLinear`.
+        optimizer: trains the layers that are rewired; any whose state per parameter is shaped like it, or scalar.
+        prune: what goes; None where nothing is ever dropped.
+        grow: what comes; None where nothing ever is to come.
+        schedule: when, and how much; None: never.
+        limits: what must hold whatever the rules say.
+        reduction: ``mean`` or ``sum`` over the synapses of a block.
+        activity: from a layer's output to its targets' activity, for rules that look at it. None: found by following
+            the output through normalization to the activation module; the output itself where there is none.
+        skip: names of sparse layers that stay as they are.
+        generator: where chance comes from; default: one seeded with 0. The rewirer keeps it to itself.
+
+    Attributes:
+        history: what each event did to each layer, since the rewirer was made.
+
+    Raises:
+        ValueError: there is no sparse layer, the optimizer does not train one, a rule cannot do what it is asked to,
+            or the limits cannot be met.
+
+    Reference:
+        Drop and grow: SET, arXiv 1707.04780, and RigL, arXiv 1911.11134; Hebbian growth: G2GNet, arXiv 2508.14140.
+
+    Example:
+        >>> from neuropil.connect import ErdosRenyi, sparsify
+        >>> from neuropil.rewire import Magnitude, Random, Schedule
+        >>> model = sparsify(nn.Linear(32, 16), ErdosRenyi(0.25, exact=True))
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> schedule = Schedule(every=2, fraction=0.5)
+        >>> rewirer = Rewirer(model, optimizer, prune=Magnitude(), grow=Random(), schedule=schedule)
+        >>> for _ in range(2):
+        ...     optimizer.zero_grad()
+        ...     model(torch.randn(8, 32)).square().mean().backward()
+        ...     optimizer.step()
+        ...     events = rewirer.step()
+        >>> events[0].dropped, model.wiring.n_connections
+        (64, 128)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        *,
+        prune: Rule | None,
+        grow: Rule | None,
+        schedule: Schedule | None,
+        limits: Limits | None = None,
+        reduction: Reduction = "mean",
+        activity: Callable[[Tensor], Tensor] | None = None,
+        skip: Sequence[str] = (),
+        generator: torch.Generator | None = None,
+    ) -> None:
+        found = {name: layer for name, layer in model.named_modules() if isinstance(layer, SparseLinear)}
+        unknown = [name for name in skip if name not in found]
+        if unknown:
+            raise ValueError(
+                f"Rewirer: skip must name sparse layers of the model, got {unknown[0]!r}; it has {', '.join(found)}"
+            )
+        self._layers = {name: layer for name, layer in found.items() if name not in skip}
+        self._optimizer = optimizer
+        self._prune, self._grow, self._schedule = prune, grow, schedule
+        self._limits = limits or Limits()
+        self._reduction = reduction
+        self._generator = torch.Generator().manual_seed(0) if generator is None else generator
+        self._check(found)
+        self._tracks = {name: self._track(name, layer, model) for name, layer in self._layers.items()}
+        self._followers = followers(model, self._layers) if self._limits.chain_removal else []
+        self._recorder = Recorder(model, self._layers, activity)
+        rules = [rule for rule in (prune, grow) if rule is not None]
+        self._needs = frozenset().union(*(rule.needs for rule in rules))
+        self._needs_length = schedule is not None and (
+            schedule.needs_length or any(rule.needs_progress for rule in rules)
+        )
+        self._window = max((rule.window for rule in rules if rule.needs), default=0)
+        self._samples: deque[Mapping[str, Samples]] = deque(maxlen=self._window or None)
+        self._step = 0
+        self._steps_per_epoch: int | None = None
+        self._n_steps: int | None = None
+        self.history: list[Event] = []
+        self._record_if_needed()
+
+    # In the course of training
+
+    @property
+    def layers(self) -> Mapping[str, SparseLinear]:
+        """The layers that are rewired, by their names in the model."""
+        return self._layers
+
+    def set_length(self, *, epochs: int, steps_per_epoch: int) -> None:
+        """Say how long training is, for schedules that count in epochs or in shares of it.
+
+        Raises:
+            ValueError: a number is below 1.
+        """
+        if epochs < 1 or steps_per_epoch < 1:
+            raise ValueError(
+                f"Rewirer.set_length: epochs and steps_per_epoch must be at least 1, got {epochs} and {steps_per_epoch}"
+            )
+        self._steps_per_epoch, self._n_steps = steps_per_epoch, epochs * steps_per_epoch
+        self._record_if_needed()
+
+    def step(self) -> list[Event]:
+        """Count one step of the optimizer, and rewire if an event is due; return what it did, layer by layer.
+
+        Raises:
+            ValueError: the length of training is needed and unknown, or a rule lacks activity or gradients.
+        """
+        if self._needs_length and self._n_steps is None:
+            raise ValueError(
+                "Rewirer: how long training is must be known, for something counts in epochs or shares of it; try "
+                "rewirer.set_length(epochs=…, steps_per_epoch=…) before training, or Schedule(every=…)"
+            )
+        self._step += 1
+        if self._recorder.is_on:
+            self._samples.append(self._recorder.collect())
+        events = self._rewire() if self._is_due(self._step) else []
+        self.history += events
+        self._record_if_needed()
+        return events
+
+    def _is_due(self, step: int) -> bool:
+        schedule = self._schedule
+        if schedule is None or (self._needs_length and self._n_steps is None):
+            return False
+        if step == 1 and isinstance(schedule.density, Stages):
+            return True  # what is denser at first is so from the start
+        return schedule.is_due(step, self._steps_per_epoch) and self._changes_at(step)
+
+    def _changes_at(self, step: int) -> bool:
+        assert self._schedule is not None
+        progress = self._progress(step)
+        return self._schedule.density is not None or self._schedule.fraction_at(progress) > 0
+
+    def _progress(self, step: int) -> float:
+        return min(1.0, step / self._n_steps) if self._n_steps else 0.0
+
+    def _record_if_needed(self) -> None:
+        """Put the hooks in place if an event within the rules' window needs them, and take them away otherwise."""
+        if any(self._is_due(self._step + ahead) for ahead in range(1, self._window + 1)):
+            self._recorder.start(self._needs)
+        else:
+            self._recorder.stop()
+            self._samples.clear()
+
+    # An event
+
+    @torch.no_grad()
+    def _rewire(self) -> list[Event]:
+        assert self._schedule is not None
+        progress = self._progress(self._step)
+        fraction = self._schedule.fraction_at(progress)
+        sites = {
+            name: Site(name, layer, self._samples_of(name), progress, self._generator, self._reduction)
+            for name, layer in self._layers.items()
+            if not self._tracks[name].is_stopped
+        }
+        targets = self._targets(sites, progress)
+        goes: dict[str, Any] = {}
+        for name, site in sites.items():
+            goes[name] = np.zeros(site.wiring.n_blocks, dtype=np.bool_)
+            if self._prune is not None:
+                constraints = self._tracks[name].constraints
+                goes[name][
+                    drop(site, self._prune, self._grow, constraints, n_target=targets[name], fraction=fraction)
+                ] = True
+        dropped = {name: int(blocks.sum()) for name, blocks in goes.items()}
+        if self._followers:
+            pairs = [pair for pair in self._followers if set(pair) <= set(sites)]
+            eligible = {name: self._tracks[name].constraints.eligible(site) for name, site in sites.items()}
+            drop_chains({name: site.wiring for name, site in sites.items()}, pairs, goes, eligible)
+        events = []
+        for name, site in sites.items():
+            gone = np.flatnonzero(goes[name])
+            cells = gone[:0]
+            if self._grow is not None and (fraction > 0 or targets[name] > site.wiring.n_blocks):
+                site = replace(site, gone=gone)
+                cells = come(site, self._grow, self._tracks[name].constraints, n_target=targets[name])
+            events.append(self._apply(site, gone, cells, dropped[name]))
+        return events
+
+    def _targets(self, sites: Mapping[str, Site], progress: float) -> dict[str, int]:
+        """Return how many blocks each layer should have."""
+        assert self._schedule is not None
+        density = self._schedule.density
+        live = {name: site.wiring.n_blocks for name, site in sites.items()}
+        if density is None:
+            return {name: self._tracks[name].n_blocks for name in sites}
+        if isinstance(density, Cubic) and density.scope == "global":
+            return self._global_targets(sites, density, progress)
+        targets = {}
+        for name, site in sites.items():
+            track, n_cells = self._tracks[name], site.wiring.grid[0] * site.wiring.grid[1]
+            wanted = max(1, round(density.at(progress, track.n_blocks / n_cells) * n_cells))
+            targets[name] = min(live[name], wanted) if isinstance(density, Cubic) else wanted
+        return targets
+
+    def _global_targets(self, sites: Mapping[str, Site], density: Cubic, progress: float) -> dict[str, int]:
+        """Return how many blocks of each layer lie above the threshold on |w| that leaves all at one density."""
+        possible = sum(site.layer.in_features * site.layer.out_features for site in sites.values())
+        initial = sum(self._tracks[name].n_connections for name in sites) / possible
+        budget = density.at(progress, initial) * possible
+        sizes = [site.wiring.block[0] * site.wiring.block[1] for site in sites.values()]
+        worth = [site.of_blocks(magnitude(site.layer.weight.detach())) for site in sites.values()]
+        owner = np.repeat(np.arange(len(sites)), [len(scores) for scores in worth])
+        order = np.argsort(-np.concatenate(worth), kind="stable")
+        kept = order[np.cumsum(np.array(sizes)[owner[order]]) <= budget + 0.5]
+        counts = np.bincount(owner[kept], minlength=len(sites))
+        return {name: max(1, int(count)) for name, count in zip(sites, counts, strict=True)}
+
+    def _samples_of(self, name: str) -> tuple[Samples, ...]:
+        return tuple(step[name] for step in self._samples if name in step)
+
+    def _apply(self, site: Site, gone: Any, cells: Any, dropped: int) -> Event:
+        """Change the layer and all that belongs to its weights; say what was done."""
+        wiring, layer, track = site.wiring, site.layer, self._tracks[site.name]
+        gone_cells = wiring.cells()[gone]
+        again = np.isin(gone_cells, cells, assume_unique=True)
+        change = Change.of(wiring, went=gone[~again], came=np.setdiff1d(cells, gone_cells, assume_unique=True))
+        if len(change.went) or len(change.came):
+            layer.rewire(change)
+            state = self._optimizer.state.get(layer.weight, {})
+            for key, value in state.items():
+                if isinstance(value, Tensor) and value.dim() and value.shape == _shape(change, layer):
+                    state[key] = change.carry(value)
+        if self._limits.stop_overlap is not None and len(gone) and again.mean() > self._limits.stop_overlap:
+            track.is_stopped = True
+        return track.event(self._step, change, dropped)
+
+    # Making one
+
+    def _check(self, found: Mapping[str, SparseLinear]) -> None:
+        if not self._layers:
+            what = "only skipped ones" if found else "none"
+            raise ValueError(
+                f"Rewirer: the model must have sparse layers, got {what}; try neuropil.connect.sparsify(model, pattern)"
+            )
+        held = {id(parameter) for group in self._optimizer.param_groups for parameter in group["params"]}
+        for name, layer in self._layers.items():
+            if id(layer.weight) not in held:
+                raise ValueError(
+                    f"Rewirer: the optimizer must hold the weights of every sparse layer, got one without {name!r}; "
+                    "make it from model.parameters() after sparsify, or name the layer in skip"
+                )
+        for role, rule, able in (("prune", self._prune, "can_prune"), ("grow", self._grow, "can_grow")):
+            if rule is not None and not isinstance(rule, Rule):
+                raise TypeError(f"Rewirer: {role} must be a rule, such as Random(), got {rule!r}")
+            if rule is not None and not getattr(rule, able):
+                raise ValueError(f"Rewirer: {role} must be a rule that can {role}, got {rule!r}")
+        if self._reduction not in get_args(Reduction):
+            raise ValueError(f"Rewirer: reduction must be mean or sum, got {self._reduction!r}")
+        schedule = self._schedule
+        if schedule is None:
+            return
+        if schedule.fraction is not None and (self._prune is None or self._grow is None):
+            raise ValueError(
+                "Rewirer: a schedule that replaces connections needs a prune rule and a growth rule, got "
+                f"prune={self._prune!r} and grow={self._grow!r}; try Schedule(fraction=None, density=…) to prune alone"
+            )
+        if isinstance(schedule.density, Cubic) and self._prune is None:
+            raise ValueError("Rewirer: gradual pruning needs a prune rule, got None")
+        if isinstance(schedule.density, Stages) and (self._prune is None or self._grow is None):
+            raise ValueError("Rewirer: a density in stages needs a prune rule and a growth rule, got None for one")
+        strangers = [name for name in self._limits.frozen if name not in self._layers]
+        if strangers:
+            raise ValueError(
+                f"Limits: frozen must name layers that are rewired, got {strangers[0]!r}; they are "
+                f"{', '.join(self._layers)}"
+            )
+
+    def _track(self, name: str, layer: SparseLinear, model: nn.Module) -> Track:
+        weighted = (SparseLinear, nn.Linear, nn.modules.conv._ConvNd)
+        last = [module for module in model.modules() if isinstance(module, weighted)][-1]
+        return Track.of(name, layer, self._limits, is_last=layer is last)
+
+    # Storing
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that is needed to go on: plain values and tensors under flat names."""
+        state: dict[str, Any] = {"step": self._step, "generator": self._generator.get_state()}
+        for name, track in self._tracks.items():
+            state |= {f"layers.{name}.{key}": value for key, value in track.state_dict().items()}
+        for i, step in enumerate(self._samples):
+            for name, samples in step.items():
+                for key, value in vars(samples).items():
+                    if value is not None:
+                        state[f"samples.{i}.{key}.{name}"] = value
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where another rewirer, made alike for a model alike, was; load the model's own state first.
+
+        Raises:
+            ValueError: the state is that of other layers.
+        """
+        for name, track in self._tracks.items():
+            prefix = f"layers.{name}."
+            own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            track.load_state_dict(own)
+        self._step = int(state["step"])
+        self._generator.set_state(state["generator"].cpu())
+        steps: dict[int, dict[str, Samples]] = {}
+        for key, value in state.items():
+            if key.startswith("samples."):
+                _, i, kind, name = key.split(".", 3)
+                setattr(steps.setdefault(int(i), {}).setdefault(name, Samples()), kind, value)
+        self._samples.clear()
+        self._samples.extend(steps[i] for i in sorted(steps))
+        self._record_if_needed()
+
+
+def _shape(change: Change, layer: SparseLinear) -> torch.Size:
+    """Return the shape that the layer's weight had before a change."""
+    if change.before.block == (1, 1):
+        return layer.weight.shape
+    return torch.Size([change.before.n_blocks, *layer.weight.shape[1:]])

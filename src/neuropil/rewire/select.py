@@ -1,0 +1,100 @@
+"""Picking exactly n of many: the smallest, the largest, or any, with ties broken by chance."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from neuropil.connect.block_grid import IntArray
+from neuropil.rewire.pool import Pool, strips
+
+Scores = NDArray[np.float32]
+Strip = Callable[[slice], Scores]
+
+
+def largest(scores: Scores, n: int, generator: torch.Generator | None = None) -> IntArray:
+    """Return the numbers of the n largest scores, ascending; among equal ones at the border chance decides.
+
+    Args:
+        scores: ``[m]``; NaN counts as less than anything.
+        n: 0 to m.
+        generator: breaks ties.
+    """
+    if n <= 0:
+        return np.empty(0, dtype=np.int64)
+    if n >= len(scores):
+        return np.arange(len(scores))
+    if np.isnan(scores).any():
+        scores = np.nan_to_num(scores, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+    border = np.partition(scores, len(scores) - n)[len(scores) - n]
+    chosen = np.flatnonzero(scores >= border)
+    if len(chosen) == n:
+        return chosen
+    is_tie = scores[chosen] == border
+    ties = np.flatnonzero(is_tie)
+    out = torch.randperm(len(ties), generator=generator)[: len(chosen) - n].numpy()
+    keep = np.ones(len(chosen), dtype=np.bool_)
+    keep[ties[out]] = False
+    return chosen[keep]
+
+
+def largest_cells(strip: Strip, pool: Pool, n: int, generator: torch.Generator | None = None) -> IntArray:
+    """Return the n cells of a pool whose scores are largest, without ever holding the scores of the whole grid.
+
+    The grid is scored in strips of whole rows, in random order, and only what may still be among the n largest is
+    kept, so memory grows with n and a strip. Where scores are equal, chance decides inside a strip, and between
+    strips the one that comes first.
+
+    Args:
+        strip: gives the scores ``[rows, columns]`` of a slice of rows.
+        pool: the cells that may be chosen; it holds at least n.
+        n: how many.
+        generator: of the order, and to break ties.
+
+    Returns:
+        Cells, int64, ascending.
+    """
+    cells, scores = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+    if n <= 0:
+        return cells
+    slices = strips(pool.wiring)
+    border = -np.inf
+    for i in torch.randperm(len(slices), generator=generator).tolist():
+        rows = slices[i]
+        allowed = pool.allowed(rows).ravel()
+        values = strip(rows).ravel()
+        # once n are kept, a cell must beat the least of them
+        good = np.flatnonzero(allowed & (values > border)) if len(cells) >= n else np.flatnonzero(allowed)
+        if len(good) > n:
+            good = good[largest(values[good], n, generator)]
+        cells = np.concatenate([cells, good + rows.start * pool.wiring.grid[1]])
+        scores = np.concatenate([scores, values[good]])
+        if len(cells) > n:
+            best = largest(scores, n, generator)
+            cells, scores = cells[best], scores[best]
+        if len(cells) == n:
+            border = scores.min()
+    return np.sort(cells)
+
+
+def largest_in_rows(strip: Strip, pool: Pool, quotas: IntArray, generator: torch.Generator | None = None) -> IntArray:
+    """Return, for each row of the grid, as many cells of a pool as its quota says, those with the largest scores.
+
+    Args:
+        strip, pool, generator: as for :func:`largest_cells`.
+        quotas: ``[rows]``; none larger than the row's share of the pool.
+
+    Returns:
+        Cells, int64, ascending.
+    """
+    chosen = []
+    for rows in strips(pool.wiring):
+        if not quotas[rows].any():
+            continue
+        allowed, values = pool.allowed(rows), strip(rows)
+        for row in np.flatnonzero(quotas[rows]):
+            columns = np.flatnonzero(allowed[row])
+            best = columns[largest(values[row, columns], int(quotas[rows][row]), generator)]
+            chosen.append((rows.start + row) * pool.wiring.grid[1] + best)
+    return np.concatenate(chosen) if chosen else np.empty(0, dtype=np.int64)

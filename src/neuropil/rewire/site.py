@@ -1,0 +1,130 @@
+"""One sparse layer as rules see it while it is rewired."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from neuropil.connect import SparseLinear, Wiring
+from neuropil.connect.block_grid import IntArray
+from neuropil.rewire.pool import EMPTY, strips
+from neuropil.rewire.record import Samples
+from neuropil.rewire.select import Scores, Strip
+
+Reduction = Literal["mean", "sum"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A layer, and all that its rules may look at.
+
+    Attributes:
+        name: of the layer in its model.
+        layer: its weights, and their gradients.
+        samples: what was recorded in the latest steps, newest last; empty where no rule asked for it.
+        progress: share of training that is done, in [0, 1].
+        generator: where chance comes from.
+        reduction: ``mean`` or ``sum``: how the scores of its synapses make a block's.
+        gone: numbers of the blocks that have been dropped so far in this event.
+    """
+
+    name: str
+    layer: SparseLinear
+    samples: tuple[Samples, ...]
+    progress: float
+    generator: torch.Generator
+    reduction: Reduction = "mean"
+    gone: IntArray = field(default_factory=lambda: EMPTY)
+
+    @property
+    def wiring(self) -> Wiring:
+        """Who connects to whom."""
+        return self.layer.wiring
+
+    def remaining_cells(self) -> IntArray:
+        """Return the cells of the blocks that have not been dropped in this event, int64, ascending."""
+        return np.delete(self.wiring.cells(), self.gone)
+
+    def of_blocks(self, values: Tensor) -> Scores:
+        """Return the score of each block from those of its synapses, which have the shape of the layer's weight.
+
+        Entries that no connection uses must be 0.
+        """
+        wiring = self.wiring
+        if wiring.block == (1, 1):
+            cells = torch.from_numpy(wiring.cells()).to(values.device)
+            return _to_numpy(values.reshape(-1).index_select(0, cells))
+        total = _to_numpy(values.float().sum(dim=(1, 2)))
+        if self.reduction == "sum":
+            return total
+        rows, columns = self._real()
+        return total / (rows[wiring.block_rows] * columns[wiring.block_columns])
+
+    def live_of(self, strip: Strip) -> Scores:
+        """Return the scores of the live blocks from scores of the whole grid, ``[n_blocks]``."""
+        wiring = self.wiring
+        parts = []
+        for rows in strips(wiring):
+            live = slice(wiring.indptr[rows.start], wiring.indptr[rows.stop])
+            if live.start < live.stop:
+                parts.append(strip(rows)[wiring.block_rows[live] - rows.start, wiring.indices[live]])
+        return np.concatenate(parts)
+
+    def products(self, targets: Tensor, sources: Tensor, *, absolute: bool) -> Strip:
+        """Return the scores of blocks from Σ_s targets[s, o] · sources[s, i] for each synapse (o, i).
+
+        Args:
+            targets: ``[samples, out_features]``.
+            sources: ``[samples, in_features]``.
+            absolute: take the absolute value for each synapse. Otherwise a block's score is a product of sums, which
+                costs far less.
+        """
+        wiring = self.wiring
+        (n_rows, n_columns), (height, width) = wiring.grid, wiring.block
+        left = _by_position(targets, wiring.out_order).T.reshape(n_rows, height, -1)
+        right = _by_position(sources, wiring.in_order).T.reshape(n_columns, width, -1)
+        scale = None
+        if self.reduction == "mean" and wiring.block != (1, 1):
+            rows_real, columns_real = self._real()
+            scale = rows_real[:, None], columns_real[None, :]
+        if not absolute:
+            left, right = left.sum(1, keepdim=True), right.sum(1, keepdim=True)
+        columns = right.reshape(n_columns * right.shape[1], -1).T.contiguous()
+
+        def strip(rows: slice) -> Scores:
+            # a few rows of synapses at a time: no dense matrix stands here for blocks
+            some = left[rows]
+            product = some.reshape(-1, some.shape[-1]) @ columns
+            if absolute:
+                product = product.abs_()
+                if wiring.block != (1, 1):
+                    product = product.reshape(-1, height, n_columns, width).sum(dim=(1, 3))
+            scores = _to_numpy(product)
+            return scores if scale is None else scores / (scale[0][rows] * scale[1])
+
+        return strip
+
+    def _real(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return how many neurons there are in each row and in each column of the grid."""
+        wiring = self.wiring
+        rows, columns = (
+            (order.reshape(n, -1) >= 0).sum(axis=1).astype(np.float32)
+            for order, n in zip((wiring.out_order, wiring.in_order), wiring.grid, strict=True)
+        )
+        return rows, columns
+
+
+def _by_position(values: Tensor, order: IntArray) -> Tensor:
+    """Return ``[samples, neurons]`` as ``[samples, positions]``, 0 where nobody is."""
+    positions = torch.from_numpy(order.astype(np.int64)).to(values.device)
+    if len(order) == values.shape[1] and bool((positions == torch.arange(len(order), device=positions.device)).all()):
+        return values
+    return values.index_select(1, positions.clamp(min=0)) * (positions >= 0)
+
+
+def _to_numpy(values: Tensor) -> Scores:
+    array: Scores = values.detach().to(device="cpu", dtype=torch.float32).numpy()
+    return array

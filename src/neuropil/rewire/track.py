@@ -1,0 +1,152 @@
+"""What a rewirer remembers of one layer from event to event."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuropil.connect import SparseLinear
+from neuropil.connect.change import Change
+from neuropil.rewire.choose import Constraints
+from neuropil.rewire.groups import Groups, Modularity
+from neuropil.rewire.history import Event
+from neuropil.rewire.limits import Limits, barred_cells
+
+
+class Track:
+    """One layer's limits, and what became of its wiring so far.
+
+    Attributes:
+        name, layer: which one.
+        constraints: what the limits mean for it.
+        n_blocks, n_connections: when rewiring began.
+        is_stopped: whether it is rewired no longer.
+    """
+
+    def __init__(self, name: str, layer: SparseLinear, constraints: Constraints) -> None:
+        self.name = name
+        self.layer = layer
+        self.constraints = constraints
+        self.n_blocks, self.n_connections = layer.wiring.n_blocks, layer.wiring.n_connections
+        self.is_stopped = False
+        self._explored = np.zeros(layer.wiring.grid[0] * layer.wiring.grid[1], dtype=np.bool_)
+        self._n_explored = 0
+        self._visit(layer.wiring.cells())
+        groups = constraints.groups
+        self._modularity = None if groups is None else Modularity(groups, layer.wiring.cells())
+
+    @classmethod
+    def of(cls, name: str, layer: SparseLinear, limits: Limits, *, is_last: bool) -> "Track":
+        """Return the track of a layer before its first event.
+
+        Raises:
+            ValueError: the limits cannot be met.
+        """
+        wiring = layer.wiring
+        groups = Groups.of(wiring)
+        n_rows, n_columns = wiring.grid
+        barred = barred_cells(limits.frozen[name], wiring, name) if name in limits.frozen else None
+        frozen = np.zeros(wiring.n_blocks, dtype=np.bool_)
+        if barred is not None:
+            frozen = barred[wiring.block_rows, wiring.indices]
+        within = limits.within
+        if within is not None:
+            if groups is None:
+                raise ValueError(
+                    f"Limits: within needs neurons that belong to groups, those of layer {name!r} do not; try "
+                    "wiring it by Ensembles"
+                )
+            inside = groups.are_within(wiring.cells())
+            if within == "keep":
+                within = float(inside.mean())
+            n_inside = groups.n_cells_within
+            wanted = round(within * wiring.n_blocks)
+            room = (n_inside, n_rows * n_columns - n_inside)
+            if wanted > room[0] or wiring.n_blocks - wanted > room[1]:
+                raise ValueError(
+                    f"Limits: within={within:g} cannot be met by layer {name!r}: it has {wiring.n_blocks} blocks, and "
+                    f"room for {room[0]} within groups and {room[1]} between them"
+                )
+        if limits.constant_fan_in:
+            fan_in = wiring.n_blocks // n_rows
+            most = int(np.bincount(wiring.block_rows[frozen], minlength=n_rows).max())
+            least_room = n_columns if barred is None else int((~barred).sum(axis=1).min())
+            if fan_in < 1:
+                raise ValueError(
+                    f"Limits: constant_fan_in cannot be met by layer {name!r}: it has {wiring.n_blocks} blocks for "
+                    f"{n_rows} rows; try a higher density"
+                )
+            if barred is not None and (most > fan_in or least_room + most < fan_in):
+                raise ValueError(
+                    f"Limits: constant_fan_in cannot be met by layer {name!r}: each row would have {fan_in} blocks, "
+                    f"and frozen connections leave one row with {most} that stay and {least_room} places to choose from"
+                )
+        constraints = Constraints(
+            limits,
+            groups=groups,
+            within=within,
+            barred=barred,
+            may_ablate=limits.ablation is not None and not is_last,
+            ablated=np.zeros(n_rows, dtype=np.bool_),
+        )
+        return cls(name, layer, constraints)
+
+    def event(self, step: int, change: Change, dropped: int) -> Event:
+        """Take note of a change; return what is to be said of it."""
+        after, n_neurons = change.after, self.layer.out_features
+        self._visit(change.came)
+        went_within = came_within = modularity = None
+        if self._modularity is not None:
+            went_within = self._modularity.add(change.went, -1)
+            came_within = self._modularity.add(change.came, 1)
+            modularity = self._modularity.value
+        empty = np.repeat(np.diff(after.indptr) == 0, after.block[0])[: len(after.out_order)]
+        return Event(
+            step=step,
+            layer=self.name,
+            dropped=dropped,
+            went=len(change.went),
+            came=len(change.came),
+            went_within=went_within,
+            came_within=came_within,
+            n_blocks=after.n_blocks,
+            density=after.n_connections / (n_neurons * self.layer.in_features),
+            explored=self._n_explored / len(self._explored),
+            modularity=modularity,
+            neurons_without_input=int((empty & (after.out_order >= 0)).sum()),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what must be stored: plain values and tensors."""
+        return {
+            "n_blocks": self.n_blocks,
+            "n_connections": self.n_connections,
+            "within": self.constraints.within,
+            "is_stopped": self.is_stopped,
+            "explored": torch.from_numpy(np.packbits(self._explored)),
+            "ablated": torch.from_numpy(self.constraints.ablated.copy()),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a stored state; the layer must already have the wiring of that time.
+
+        Raises:
+            ValueError: it belongs to another layer.
+        """
+        explored = state.get("explored")
+        if not isinstance(explored, Tensor) or len(explored) != -(-len(self._explored) // 8):
+            raise ValueError(f"Rewirer: a stored state must be of layer {self.name!r} and its size, got another")
+        self.n_blocks, self.n_connections = int(state["n_blocks"]), int(state["n_connections"])
+        self.constraints.within = state["within"]
+        self.is_stopped = bool(state["is_stopped"])
+        self.constraints.ablated = state["ablated"].cpu().numpy().copy()
+        self._explored = np.unpackbits(explored.cpu().numpy(), count=len(self._explored)).astype(np.bool_)
+        self._n_explored = int(self._explored.sum())
+        if self.constraints.groups is not None:
+            self._modularity = Modularity(self.constraints.groups, self.layer.wiring.cells())
+
+    def _visit(self, cells: Any) -> None:
+        self._n_explored += int((~self._explored[cells]).sum())
+        self._explored[cells] = True

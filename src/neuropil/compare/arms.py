@@ -1,10 +1,17 @@
 """From the arms of a recipe to all that is run: their controls come with them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from neuropil.compare.recipe import Recipe, RecipeError
-from neuropil.compare.registry import describe_pattern, read_patterns
+from neuropil.compare.registry import (
+    describe_pattern,
+    plain_rewiring,
+    read_patterns,
+    read_rewiring,
+    without_rewiring,
+)
 from neuropil.connect import Dense, ErdosRenyi, Pattern
 from neuropil.data import SOURCES
 from neuropil.models import layer_sizes, twin_arguments
@@ -20,14 +27,16 @@ class Arm:
         hidden: width of each hidden layer.
         patterns: wiring of each hidden layer.
         is_control: whether it was added as another arm's twin.
-        twins: name of the arm that serves as each twin (keys of :data:`neuropil.models.TWINS`); empty for controls
-            and dense arms.
+        rewiring: ``{"rule": name, **settings}``, or None where the wiring stays as it is.
+        twins: name of the arm that serves as each twin (keys of :data:`neuropil.models.TWINS`, and ``static``: the
+            same wiring never rewired, for arms that are rewired at one density); empty for controls and dense arms.
     """
 
     name: str
     hidden: tuple[int, ...]
     patterns: tuple[Pattern, ...]
     is_control: bool = False
+    rewiring: dict[str, Any] | None = None
     twins: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -48,7 +57,12 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
     """
     source = SOURCES[recipe.data.name]
     arms = [
-        Arm(name, tuple(recipe.model.hidden), read_patterns(description, len(recipe.model.hidden)))
+        Arm(
+            name,
+            tuple(recipe.model.hidden),
+            read_patterns(without_rewiring(description), len(recipe.model.hidden)),
+            rewiring=plain_rewiring(description.get("rewiring")),
+        )
         for name, description in recipe.arms.items()
     ]
     controls: list[Arm] = []
@@ -65,17 +79,23 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
         }
         try:
             _try_wiring(arguments)
-            wanted = twin_arguments(**arguments)
+            wanted = twin_arguments(**{**arguments, "pattern": _at_the_end(arm, arguments)})
         except ValueError as error:
             raise RecipeError(f"recipe {recipe.name}: arms.{arm.name}: {error}") from error
+        if arm.rewiring is not None and read_rewiring(arm.rewiring).keeps_density:
+            wanted["static"] = arguments
         for kind, twin in wanted.items():
             same = [
                 other
                 for other in (*arms, *controls)
-                if (other.hidden, other.patterns) == (twin["hidden"], twin["pattern"])
+                if other.rewiring is None and (other.hidden, other.patterns) == (twin["hidden"], twin["pattern"])
             ]
             if not same:
-                name = _control_name(twin, taken=[control.name for control in controls])
+                taken = [other.name for other in (*arms, *controls)]
+                if kind == "static":
+                    name = _static_name(recipe.arms[arm.name], taken)
+                else:
+                    name = _control_name(twin, taken=[control.name for control in controls])
                 same = [Arm(name, twin["hidden"], twin["pattern"], is_control=True)]
                 controls += same
             arm.twins[kind] = same[0].name
@@ -89,6 +109,7 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
 
 def run_recipe(recipe: Recipe, arm: Arm, seed: int) -> dict[str, Any]:
     """Return, as plain values, all that decides what one run gives."""
+    rewiring = {} if arm.rewiring is None else {"rewiring": arm.rewiring}
     return {
         "comparison": recipe.name,
         "arm": arm.name,
@@ -100,8 +121,27 @@ def run_recipe(recipe: Recipe, arm: Arm, seed: int) -> dict[str, Any]:
             "patch_channels": recipe.model.patch_channels,
             "layers": [describe_pattern(pattern) for pattern in arm.patterns],
         },
+        **rewiring,
         "training": recipe.training.model_dump(),
     }
+
+
+def _at_the_end(arm: Arm, arguments: dict[str, Any]) -> tuple[Pattern, ...]:
+    """Return patterns of the density that an arm has after training: what its twins are matched to."""
+    if arm.rewiring is None:
+        return arm.patterns
+    rewiring = read_rewiring(arm.rewiring)
+    if rewiring.keeps_density:
+        return arm.patterns
+    sizes = layer_sizes(arguments)
+    ends = [rewiring.final_density(p.expected_density(*size)) for p, size in zip(arm.patterns, sizes, strict=True)]
+    return tuple(ErdosRenyi(density=density, exact=True) for density in ends)
+
+
+def _static_name(description: Mapping[str, Any], taken: list[str]) -> str:
+    """Name the static twin of a rewired arm by its pattern, with a number where that name is taken."""
+    name = f"{description.get('pattern', 'layers')}-static"
+    return next(n for n in (name, *(f"{name}-{i}" for i in range(2, len(taken) + 3))) if n not in taken)
 
 
 def _control_name(arguments: dict[str, Any], taken: list[str]) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from neuropil import data
-from neuropil.compare.registry import read_patterns
+from neuropil.compare.registry import read_patterns, read_rewiring
 from neuropil.connect import SparseLinear
 from neuropil.measure import network_cost
 from neuropil.models import EnsembleNet, ensemble_net
@@ -52,6 +52,10 @@ def execute(
         optimizer = _optimizer(net, training)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR
         scheduler = cosine(optimizer, training["epochs"]) if training["schedule"] == "cosine" else None
+        rewirer = None
+        if "rewiring" in recipe:
+            generator = stream(recipe["seed"], "rewiring")
+            rewirer = read_rewiring(recipe["rewiring"]).attach(net, optimizer, generator=generator)
         result = fit(
             net,
             dataset,
@@ -63,6 +67,7 @@ def execute(
             clip_norm=training["clip_norm"],
             seed=recipe["seed"],
             run=run,
+            rewirer=rewirer,
         )
         summary = {
             "status": result.status,
@@ -74,6 +79,8 @@ def execute(
             "peak_memory_bytes": max((record["peak_memory_bytes"] for record in result.history), default=None),
             "warnings": warnings,
         }
+        if rewirer is not None:
+            summary["rewiring"] = rewirer.summary()
         run.finish(summary, keep_checkpoint=keep_checkpoint)
     return summary
 

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from neuropil.compare.registry import first_problem, nearest, read_patterns
+from neuropil.compare.registry import first_problem, nearest, plain_rewiring, read_patterns, without_rewiring
+from neuropil.connect import Dense
 from neuropil.data import SOURCES
 
 _NAME = "[a-z0-9][a-z0-9._-]*"  # of recipes and arms: they become folders
@@ -111,7 +112,12 @@ class Recipe(_Section):
             if not re.fullmatch(_NAME, name):
                 raise ValueError(f"arms: a name must start with a-z or 0-9, then '.', '-' and '_' too, got {name!r}")
             try:
-                read_patterns(description, len(self.model.hidden))
+                patterns = read_patterns(without_rewiring(description), len(self.model.hidden))
+                if plain_rewiring(description.get("rewiring")) and all(isinstance(p, Dense) for p in patterns):
+                    raise ValueError(
+                        "rewiring needs a sparse pattern, got dense; to prune a dense network, try erdos-renyi with "
+                        "density 1.0"
+                    )
             except ValueError as error:
                 raise ValueError(f"arms.{name}: {error}") from error
         return self
@@ -198,8 +204,10 @@ def _replace(content: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"{key}: the value must be YAML, got {text!r}") from error
-    *sections, last = _parts(_full_key(key, content))
+    *sections, last = _parts(_full_key(key, content), content.get("arms"))
     for section in sections:
+        if section == "rewiring" and isinstance(content.get(section), str):
+            content[section] = {"rule": content[section]}
         if content.get(section) is None:
             content[section] = {}
         content = content[section]
@@ -208,11 +216,13 @@ def _replace(content: dict[str, Any], override: str) -> None:
     content[last] = value
 
 
-def _parts(key: str) -> list[str]:
+def _parts(key: str, arms: Any) -> list[str]:
     """Split a whole key into the names that lead to its value; an arm's name may hold dots."""
     if key.startswith("arms."):
-        arm, _, setting = key.removeprefix("arms.").rpartition(".")
-        return ["arms", arm, setting]
+        rest = key.removeprefix("arms.")
+        known = [arm for arm in (arms if isinstance(arms, dict) else ()) if rest.startswith(f"{arm}.")]
+        arm = max(known, key=len) if known else rest.rpartition(".")[0]
+        return ["arms", arm, *rest[len(arm) + 1 :].split(".")]
     return key.split(".")
 
 

@@ -1,14 +1,17 @@
-"""The names that recipes use for wirings, and how they become patterns and plain values again."""
+"""The names that recipes use for wirings and rewirings, and how they become objects and plain values again."""
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError, validate_call
 
+from neuropil import rewire
 from neuropil.connect import Dense, Ensembles, ErdosRenyi, Pattern, ScaleFree, SmallWorld
 from neuropil.models import mixer
+from neuropil.rewire import Rewiring
 
 PATTERNS: dict[str, type[Pattern]] = {
     "dense": Dense,
@@ -19,6 +22,19 @@ PATTERNS: dict[str, type[Pattern]] = {
 }
 # wirings of a whole network: settings are those of the pattern, less what the arrangement fixes
 ARRANGEMENTS: dict[str, tuple[type[Pattern], frozenset[str]]] = {"mixer": (Ensembles, frozenset({"grouping"}))}
+REWIRINGS: dict[str, Callable[..., Rewiring]] = {
+    "static": rewire.static,
+    "set": rewire.set_,
+    "rigl": rewire.rigl,
+    "g2g": rewire.g2g,
+    "itop": rewire.itop,
+    "mest": rewire.mest,
+    "cht": rewire.cht,
+    "chts": rewire.chts,
+    "srigl": rewire.srigl,
+    "gmp": rewire.gmp,
+    "granet": rewire.granet,
+}
 
 
 def read_patterns(description: Mapping[str, Any], n_layers: int) -> tuple[Pattern, ...]:
@@ -61,6 +77,45 @@ def describe_pattern(pattern: Pattern) -> dict[str, Any]:
     name = next(name for name, cls in PATTERNS.items() if type(pattern) is cls)
     values = dataclasses.asdict(pattern)  # type: ignore[call-overload]
     return {"pattern": name, **{key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}}
+
+
+def without_rewiring(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a recipe says of an arm's wiring alone."""
+    return {key: value for key, value in description.items() if key != "rewiring"}
+
+
+def plain_rewiring(description: Any) -> dict[str, Any] | None:
+    """Return ``{"rule": name, **settings}`` of what a recipe says of an arm's rewiring; None where it stays as it is.
+
+    Raises:
+        ValueError: the name or a setting is unknown or wrong.
+    """
+    settings = dict(description) if isinstance(description, Mapping) else {"rule": description}
+    if description is None or settings == {"rule": "static"}:
+        return None
+    read_rewiring(settings)
+    return settings
+
+
+def read_rewiring(description: Mapping[str, Any]) -> Rewiring:
+    """Return the rewiring that ``{"rule": name, **settings}`` describes.
+
+    Raises:
+        ValueError: the name or a setting is unknown or wrong.
+    """
+    settings = {key: value for key, value in description.items() if key != "rule"}
+    name = description.get("rule")
+    if not isinstance(name, str) or name not in REWIRINGS:
+        raise ValueError(f"rewiring must be one of {', '.join(REWIRINGS)}, got {name!r}{nearest(name, [*REWIRINGS])}")
+    known = [*inspect.signature(REWIRINGS[name]).parameters]
+    for key in settings:
+        if key not in known:
+            hint = nearest(key, known) or f"; it has {', '.join(known) or 'none'}"
+            raise ValueError(f"rewiring {name} has no setting {key!r}{hint}")
+    try:
+        return validate_call(REWIRINGS[name])(**settings)
+    except ValidationError as error:
+        raise ValueError(first_problem(error, prefix=f"rewiring {name}: ")) from None
 
 
 def nearest(word: Any, choices: Sequence[str]) -> str:

@@ -43,6 +43,17 @@ class Rewiring:
     schedule: Schedule | None
     limits: Limits = field(default_factory=Limits)
 
+    @property
+    def keeps_density(self) -> bool:
+        """Whether the network is as dense at the end as at the start."""
+        return self.schedule is None or not isinstance(self.schedule.density, Cubic)
+
+    def final_density(self, initial: float) -> float:
+        """Return the density at the end, in (0, 1], of a network or layer that starts with ``initial``."""
+        if self.schedule is None or not isinstance(self.schedule.density, Cubic):
+            return initial
+        return min(initial, self.schedule.density.to)
+
     def attach(
         self,
         model: nn.Module,

@@ -108,7 +108,7 @@ class Rewirer:
         )
         self._window = max((rule.window for rule in rules if rule.needs), default=0)
         self._samples: deque[Mapping[str, Samples]] = deque(maxlen=self._window or None)
-        self._step = 0
+        self._step = self._n_events = 0
         self._steps_per_epoch: int | None = None
         self._n_steps: int | None = None
         self.history: list[Event] = []
@@ -149,6 +149,7 @@ class Rewirer:
         if self._recorder.is_on:
             self._samples.append(self._recorder.collect())
         events = self._rewire() if self._is_due(self._step) else []
+        self._n_events += bool(events)
         self.history += events
         self._record_if_needed()
         return events
@@ -176,6 +177,23 @@ class Rewirer:
         else:
             self._recorder.stop()
             self._samples.clear()
+
+    def summary(self) -> dict[str, Any]:
+        """Return what rewiring has come to so far, as plain values.
+
+        ``events``: how many there were; ``replaced``: blocks that came over those there were at the start, which may
+        exceed 1; ``explored``: share of all possible blocks that have been live (R_s); ``modularity``: mean over the
+        layers, None without groups.
+        """
+        tracks = self._tracks.values()
+        modularity = [track.modularity for track in tracks if track.modularity is not None]
+        possible = sum(track.n_cells for track in tracks)
+        return {
+            "events": self._n_events,
+            "replaced": sum(track.n_came for track in tracks) / sum(track.n_blocks for track in tracks),
+            "explored": sum(track.explored * track.n_cells for track in tracks) / possible,
+            "modularity": sum(modularity) / len(modularity) if modularity else None,
+        }
 
     # An event
 
@@ -311,7 +329,11 @@ class Rewirer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that is needed to go on: plain values and tensors under flat names."""
-        state: dict[str, Any] = {"step": self._step, "generator": self._generator.get_state()}
+        state: dict[str, Any] = {
+            "step": self._step,
+            "n_events": self._n_events,
+            "generator": self._generator.get_state(),
+        }
         for name, track in self._tracks.items():
             state |= {f"layers.{name}.{key}": value for key, value in track.state_dict().items()}
         for i, step in enumerate(self._samples):
@@ -331,7 +353,7 @@ class Rewirer:
             prefix = f"layers.{name}."
             own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
             track.load_state_dict(own)
-        self._step = int(state["step"])
+        self._step, self._n_events = int(state["step"]), int(state["n_events"])
         self._generator.set_state(state["generator"].cpu())
         steps: dict[int, dict[str, Samples]] = {}
         for key, value in state.items():

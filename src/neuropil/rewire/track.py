@@ -22,6 +22,7 @@ class Track:
         name, layer: which one.
         constraints: what the limits mean for it.
         n_blocks, n_connections: when rewiring began.
+        n_came: blocks that have come since.
         is_stopped: whether it is rewired no longer.
     """
 
@@ -30,6 +31,7 @@ class Track:
         self.layer = layer
         self.constraints = constraints
         self.n_blocks, self.n_connections = layer.wiring.n_blocks, layer.wiring.n_connections
+        self.n_came = 0
         self.is_stopped = False
         self._explored = np.zeros(layer.wiring.grid[0] * layer.wiring.grid[1], dtype=np.bool_)
         self._n_explored = 0
@@ -93,15 +95,30 @@ class Track:
         )
         return cls(name, layer, constraints)
 
+    @property
+    def n_cells(self) -> int:
+        """Number of possible blocks."""
+        return len(self._explored)
+
+    @property
+    def explored(self) -> float:
+        """Share of all possible blocks that have been live so far, in (0, 1]."""
+        return self._n_explored / self.n_cells
+
+    @property
+    def modularity(self) -> float | None:
+        """Modularity of the wiring for its groups; None where neurons carry none."""
+        return None if self._modularity is None else self._modularity.value
+
     def event(self, step: int, change: Change, dropped: int) -> Event:
         """Take note of a change; return what is to be said of it."""
         after, n_neurons = change.after, self.layer.out_features
         self._visit(change.came)
-        went_within = came_within = modularity = None
+        self.n_came += len(change.came)
+        went_within = came_within = None
         if self._modularity is not None:
             went_within = self._modularity.add(change.went, -1)
             came_within = self._modularity.add(change.came, 1)
-            modularity = self._modularity.value
         empty = np.repeat(np.diff(after.indptr) == 0, after.block[0])[: len(after.out_order)]
         return Event(
             step=step,
@@ -113,8 +130,8 @@ class Track:
             came_within=came_within,
             n_blocks=after.n_blocks,
             density=after.n_connections / (n_neurons * self.layer.in_features),
-            explored=self._n_explored / len(self._explored),
-            modularity=modularity,
+            explored=self.explored,
+            modularity=self.modularity,
             neurons_without_input=int((empty & (after.out_order >= 0)).sum()),
         )
 
@@ -123,6 +140,7 @@ class Track:
         return {
             "n_blocks": self.n_blocks,
             "n_connections": self.n_connections,
+            "n_came": self.n_came,
             "within": self.constraints.within,
             "is_stopped": self.is_stopped,
             "explored": torch.from_numpy(np.packbits(self._explored)),
@@ -139,6 +157,7 @@ class Track:
         if not isinstance(explored, Tensor) or len(explored) != -(-len(self._explored) // 8):
             raise ValueError(f"Rewirer: a stored state must be of layer {self.name!r} and its size, got another")
         self.n_blocks, self.n_connections = int(state["n_blocks"]), int(state["n_connections"])
+        self.n_came = int(state["n_came"])
         self.constraints.within = state["within"]
         self.is_stopped = bool(state["is_stopped"])
         self.constraints.ablated = state["ablated"].cpu().numpy().copy()

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from neuropil.rewire import Rewirer
+
 _FORMAT = 1
 _PAIRS = "mapping, as pairs"
 
@@ -26,9 +28,15 @@ class CheckpointMismatchError(CheckpointError):
 
 
 def save_checkpoint(
-    path: Path, *, epoch: int, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None
+    path: Path,
+    *,
+    epoch: int,
+    model: nn.Module,
+    optimizer: Optimizer,
+    scheduler: LRScheduler | None,
+    rewirer: Rewirer | None = None,
 ) -> None:
-    """Write weights, wirings, optimizer and schedule; the file appears whole or not at all."""
+    """Write weights, wirings, optimizer, schedule and rewirer; the file appears whole or not at all."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     state = optimizer.state_dict()
     scalars: dict[str, dict[str, Any]] = {}
@@ -38,6 +46,14 @@ def save_checkpoint(
                 tensors[f"optimizer.{index}.{name}"] = value
             else:
                 scalars.setdefault(str(index), {})[name] = value
+    rewiring: dict[str, Any] | None = None
+    if rewirer is not None:
+        rewiring = {}
+        for name, value in rewirer.state_dict().items():
+            if isinstance(value, Tensor):
+                tensors[f"rewirer.{name}"] = value
+            else:
+                rewiring[name] = value
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     description = {
         "format": _FORMAT,
@@ -45,6 +61,7 @@ def save_checkpoint(
         "made by": _makers(optimizer, scheduler),
         "optimizer": {"scalars": scalars, "param_groups": state["param_groups"]},
         "scheduler": None if scheduler is None else scheduler.state_dict(),
+        "rewirer": rewiring,
     }
     try:
         text = json.dumps(_encodable(description))
@@ -57,7 +74,14 @@ def save_checkpoint(
     os.replace(partial, path)
 
 
-def load_checkpoint(path: Path, *, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None) -> int:
+def load_checkpoint(
+    path: Path,
+    *,
+    model: nn.Module,
+    optimizer: Optimizer,
+    scheduler: LRScheduler | None,
+    rewirer: Rewirer | None = None,
+) -> int:
     """Put a checkpoint's contents in place and return the number of epochs that it has behind it.
 
     Where it fails, nothing is changed.
@@ -89,6 +113,11 @@ def load_checkpoint(path: Path, *, model: nn.Module, optimizer: Optimizer, sched
         )
         raise CheckpointMismatchError(f"{path.name} must be of the optimizer and schedule {wanted}, got {made}")
 
+    rewiring = description.get("rewirer")
+    if (rewiring is None) != (rewirer is None):
+        made, wanted = ("without rewiring", "with it") if rewiring is None else ("with rewiring", "without it")
+        raise CheckpointMismatchError(f"{path.name} must be of a run {wanted}, got one {made}")
+
     state: dict[int, dict[str, Any]] = {}
     for index, scalars in description["optimizer"]["scalars"].items():
         state.setdefault(int(index), {}).update(scalars)
@@ -97,6 +126,8 @@ def load_checkpoint(path: Path, *, model: nn.Module, optimizer: Optimizer, sched
         part, _, rest = name.partition(".")
         if part == "model":
             weights[rest] = tensor
+        elif part == "rewirer":
+            rewiring[rest] = tensor
         else:
             index, _, key = rest.partition(".")
             state.setdefault(int(index), {})[key] = tensor
@@ -104,6 +135,8 @@ def load_checkpoint(path: Path, *, model: nn.Module, optimizer: Optimizer, sched
     try:
         model.load_state_dict(weights)
         optimizer.load_state_dict({"state": state, "param_groups": description["optimizer"]["param_groups"]})
+        if rewirer is not None:
+            rewirer.load_state_dict(rewiring)
     except (RuntimeError, ValueError, KeyError) as error:
         model.load_state_dict(before)  # PyTorch has taken over what did fit
         reason = " ".join(str(error).split())

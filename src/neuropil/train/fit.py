@@ -18,6 +18,7 @@ from neuropil.data import Dataset, Split
 from neuropil.measure import layer_activity
 from neuropil.measure.evaluation import evaluation_mode
 from neuropil.randomness import derived_seed, stream
+from neuropil.rewire import Event, Rewirer
 from neuropil.train.memory import PeakMemory
 from neuropil.train.run import Run
 from neuropil.train.subnormals import flush_subnormals
@@ -61,6 +62,7 @@ def fit(
     clip_norm: float | None = None,
     seed: int = 0,
     run: Run | None = None,
+    rewirer: Rewirer | None = None,
 ) -> Result:
     """Train a classifier, measure it on the validation split after each epoch, and on the test set once, at the end.
 
@@ -81,6 +83,7 @@ def fit(
         clip_norm: largest norm of the whole gradient; None: not clipped.
         seed: of data order and noise.
         run: where the run is kept; None: nowhere.
+        rewirer: rewires the model, one step after each of the optimizer; it is told how long training is.
 
     Returns:
         The history and the test figures. A loss that is not finite stops the run, with status ``diverged``.
@@ -102,7 +105,9 @@ def fit(
     peak = PeakMemory(device)
     model_bytes = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-    done = run.restore(model, optimizer, scheduler) if run else 0
+    if rewirer is not None:
+        rewirer.set_length(epochs=epochs, steps_per_epoch=-(-len(dataset.train) // batch_size))
+    done = run.restore(model, optimizer, scheduler, rewirer) if run else 0
     result = Result("finished", run.metrics() if run else [])
 
     warned: set[str] = set()
@@ -111,9 +116,11 @@ def fit(
         # dropout and the like draw from PyTorch's global state: seeded here, put back afterwards
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(derived_seed(seed, "noise", epoch))
+            events: list[Event] = []
             trained = _train_epoch(
-                model, dataset, optimizer, loss, batch_size, autocast, clip_norm, stream(seed, "order", epoch)
-            )
+                model, dataset, optimizer, loss, batch_size, autocast, clip_norm, stream(seed, "order", epoch),
+                rewirer, events,
+            )  # fmt: skip
         seconds = time.perf_counter() - started
         if trained is None:
             logger.warning("the loss is no longer a finite number in epoch %d: stopped", epoch)
@@ -132,7 +139,8 @@ def fit(
         result.history.append(record)
         if run is not None:
             run.append(record)
-            run.save(epoch, model, optimizer, scheduler)
+            run.append_events(epoch, events)
+            run.save(epoch, model, optimizer, scheduler, rewirer)
     if result.status == "finished":
         test_loss, test_accuracy = evaluate(model, dataset, dataset.test, loss=loss, precision=precision)
         if math.isfinite(test_loss):
@@ -174,8 +182,13 @@ def _train_epoch(
     autocast: contextlib.AbstractContextManager[Any],
     clip_norm: float | None,
     order: torch.Generator,
+    rewirer: Rewirer | None,
+    events: list[Event],
 ) -> tuple[float, float] | None:
-    """Train on every image once; return mean loss and accuracy on the way, or None if the loss diverged."""
+    """Train on every image once; return mean loss and accuracy on the way, or None if the loss diverged.
+
+    What rewiring did is added to ``events``.
+    """
     device = next(model.parameters()).device
     model.train()
     total = torch.zeros((), dtype=torch.float64, device=device)
@@ -190,6 +203,8 @@ def _train_epoch(
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
         optimizer.step()
+        if rewirer is not None:
+            events += rewirer.step()
         total += value.detach() * len(labels)
         correct += (logits.argmax(1) == labels).sum()
         if step % _LOSS_CHECK_STEPS == 0 and not math.isfinite(float(total)):

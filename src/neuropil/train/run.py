@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from neuropil.rewire import Event, Rewirer
 from neuropil.train.checkpoint import CheckpointError, CheckpointMismatchError, load_checkpoint, save_checkpoint
 from neuropil.train.environment import DECISIVE, describe_environment
 
 logger = logging.getLogger(__name__)
 
 _KEPT_CHECKPOINTS = 2
+_METRICS, _REWIRING = "metrics.jsonl", "rewiring.jsonl"
 
 
 class RunError(ValueError):
@@ -28,6 +30,8 @@ class RunError(ValueError):
 
 class Run:
     """A run folder: ``recipe.yaml``, ``environment.json``, ``metrics.jsonl``, checkpoints and ``summary.json``.
+
+    Where a network is rewired, ``rewiring.jsonl`` says what each event did to each layer.
 
     Opening a folder that does not exist makes it. Opening one that does goes on with it, provided that it was made
     by the same recipe.
@@ -68,21 +72,38 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return one record an epoch; a last line that was cut off by a kill is left out."""
-        return read_metrics(self.folder)
+        return read_records(self.folder / _METRICS)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one record to the metrics."""
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        _append(self.folder / _METRICS, [record])
 
-    def save(self, epoch: int, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None) -> None:
+    def append_events(self, epoch: int, events: Sequence[Event]) -> None:
+        """Add what rewiring did in an epoch."""
+        if events:
+            _append(self.folder / _REWIRING, [{"epoch": epoch, **event.as_record()} for event in events])
+
+    def save(
+        self,
+        epoch: int,
+        model: nn.Module,
+        optimizer: Optimizer,
+        scheduler: LRScheduler | None,
+        rewirer: Rewirer | None = None,
+    ) -> None:
         """Write a checkpoint and delete all but the last two."""
         path = self.folder / f"checkpoint-{epoch:05d}.safetensors"
-        save_checkpoint(path, epoch=epoch, model=model, optimizer=optimizer, scheduler=scheduler)
+        save_checkpoint(path, epoch=epoch, model=model, optimizer=optimizer, scheduler=scheduler, rewirer=rewirer)
         for old in self._checkpoints()[_KEPT_CHECKPOINTS:]:
             old.unlink()
 
-    def restore(self, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None) -> int:
+    def restore(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        scheduler: LRScheduler | None,
+        rewirer: Rewirer | None = None,
+    ) -> int:
         """Take up the last good checkpoint; return the number of epochs done, 0 where there is none.
 
         A damaged checkpoint is set aside, under a name that ends in ``.damaged``, with a warning. Metrics later than
@@ -95,7 +116,7 @@ class Run:
         epoch = 0
         for path in self._checkpoints():
             try:
-                epoch = load_checkpoint(path, model=model, optimizer=optimizer, scheduler=scheduler)
+                epoch = load_checkpoint(path, model=model, optimizer=optimizer, scheduler=scheduler, rewirer=rewirer)
                 break
             except CheckpointMismatchError as error:
                 raise RunError(f"Run: {self.folder}: {error}; try another folder") from error
@@ -103,9 +124,10 @@ class Run:
                 path.rename(path.with_name(path.name + ".damaged"))
                 way_out = "going on from the one before" if self._checkpoints() else "starting anew"
                 logger.warning("%s: %s; %s", self.folder, error, way_out)
-        kept = [record for record in self.metrics() if record.get("epoch", 0) <= epoch]
-        if epoch or (self.folder / "metrics.jsonl").exists():
-            _write(self.folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
+        for path in (self.folder / _METRICS, self.folder / _REWIRING):
+            if path.exists() or (epoch and path.name == _METRICS):
+                kept = [record for record in read_records(path) if record.get("epoch", 0) <= epoch]
+                _write(path, "".join(json.dumps(record) + "\n" for record in kept))
         return epoch
 
     def finish(self, summary: Mapping[str, Any], *, keep_checkpoint: bool = True) -> None:
@@ -184,9 +206,19 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Return the records of ``metrics.jsonl``, up to the first that is not whole."""
+    return read_records(folder / _METRICS)
+
+
+def read_events(folder: Path) -> list[dict[str, Any]]:
+    """Return the records of ``rewiring.jsonl``, up to the first that is not whole; none where nothing was rewired."""
+    return read_records(folder / _REWIRING)
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a file of JSON lines, up to the first that is not whole; none where there is no file."""
     records: list[dict[str, Any]] = []
     try:
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return records
     for line in lines:
@@ -196,6 +228,11 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
             break
         records.append(record)
     return records
+
+
+def _append(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write("".join(json.dumps(record) + "\n" for record in records))
 
 
 def _write(path: Path, text: str) -> None:

@@ -7,10 +7,8 @@ from typing import Any
 from neuropil.compare.recipe import Recipe, RecipeError
 from neuropil.compare.registry import (
     describe_pattern,
-    plain_rewiring,
-    read_patterns,
     read_rewiring,
-    without_rewiring,
+    split_arm,
 )
 from neuropil.connect import Dense, ErdosRenyi, Pattern
 from neuropil.data import SOURCES
@@ -26,6 +24,7 @@ class Arm:
         name: its name in tables, and of its folder.
         hidden: width of each hidden layer.
         patterns: wiring of each hidden layer.
+        readout: wiring of the read-out.
         is_control: whether it was added as another arm's twin.
         rewiring: ``{"rule": name, **settings}``, or None where the wiring stays as it is.
         twins: name of the arm that serves as each twin (keys of :data:`neuropil.models.TWINS`, and ``static``: the
@@ -35,14 +34,15 @@ class Arm:
     name: str
     hidden: tuple[int, ...]
     patterns: tuple[Pattern, ...]
+    readout: Pattern = field(default_factory=Dense)
     is_control: bool = False
     rewiring: dict[str, Any] | None = None
     twins: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_dense(self) -> bool:
-        """Whether every hidden layer is dense."""
-        return all(isinstance(pattern, Dense) for pattern in self.patterns)
+        """Whether every layer is dense."""
+        return all(isinstance(pattern, Dense) for pattern in (*self.patterns, self.readout))
 
 
 def expand_arms(recipe: Recipe) -> list[Arm]:
@@ -56,15 +56,10 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
         RecipeError: a wiring does not fit the layers.
     """
     source = SOURCES[recipe.data.name]
-    arms = [
-        Arm(
-            name,
-            tuple(recipe.model.hidden),
-            read_patterns(without_rewiring(description), len(recipe.model.hidden)),
-            rewiring=plain_rewiring(description.get("rewiring")),
-        )
-        for name, description in recipe.arms.items()
-    ]
+    arms = []
+    for name, description in recipe.arms.items():
+        patterns, readout, rewiring = split_arm(description, len(recipe.model.hidden))
+        arms.append(Arm(name, tuple(recipe.model.hidden), patterns, readout, rewiring=rewiring))
     controls: list[Arm] = []
     for arm in arms:
         if arm.is_dense:
@@ -76,10 +71,11 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
             "pattern": arm.patterns,
             "patches": recipe.model.patches,
             "patch_channels": recipe.model.patch_channels,
+            "readout": arm.readout,
         }
         try:
             _try_wiring(arguments)
-            wanted = twin_arguments(**{**arguments, "pattern": _at_the_end(arm, arguments)})
+            wanted = twin_arguments(**_at_the_end(arm, arguments))
         except ValueError as error:
             raise RecipeError(f"recipe {recipe.name}: arms.{arm.name}: {error}") from error
         if arm.rewiring is not None and read_rewiring(arm.rewiring).keeps_density:
@@ -88,7 +84,8 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
             same = [
                 other
                 for other in (*arms, *controls)
-                if other.rewiring is None and (other.hidden, other.patterns) == (twin["hidden"], twin["pattern"])
+                if other.rewiring is None
+                and (other.hidden, other.patterns, other.readout) == (twin["hidden"], twin["pattern"], twin["readout"])
             ]
             if not same:
                 taken = [other.name for other in (*arms, *controls)]
@@ -96,7 +93,7 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
                     name = _static_name(recipe.arms[arm.name], taken)
                 else:
                     name = _control_name(twin, taken=[control.name for control in controls])
-                same = [Arm(name, twin["hidden"], twin["pattern"], is_control=True)]
+                same = [Arm(name, twin["hidden"], twin["pattern"], twin["readout"], is_control=True)]
                 controls += same
             arm.twins[kind] = same[0].name
     clash = {arm.name for arm in arms} & {control.name for control in controls}
@@ -109,6 +106,9 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
 
 def run_recipe(recipe: Recipe, arm: Arm, seed: int) -> dict[str, Any]:
     """Return, as plain values, all that decides what one run gives."""
+    # what is as it has always been is left out: run folders made before it could be said stay valid
+    readout = {} if isinstance(arm.readout, Dense) else {"readout": describe_pattern(arm.readout)}
+    start = {} if recipe.model.start == "default" else {"start": recipe.model.start}
     rewiring = {} if arm.rewiring is None else {"rewiring": arm.rewiring}
     return {
         "comparison": recipe.name,
@@ -120,22 +120,28 @@ def run_recipe(recipe: Recipe, arm: Arm, seed: int) -> dict[str, Any]:
             "patches": recipe.model.patches,
             "patch_channels": recipe.model.patch_channels,
             "layers": [describe_pattern(pattern) for pattern in arm.patterns],
+            **readout,
+            **start,
         },
         **rewiring,
         "training": recipe.training.model_dump(),
     }
 
 
-def _at_the_end(arm: Arm, arguments: dict[str, Any]) -> tuple[Pattern, ...]:
-    """Return patterns of the density that an arm has after training: what its twins are matched to."""
-    if arm.rewiring is None:
-        return arm.patterns
-    rewiring = read_rewiring(arm.rewiring)
-    if rewiring.keeps_density:
-        return arm.patterns
-    sizes = layer_sizes(arguments)
-    ends = [rewiring.final_density(p.expected_density(*size)) for p, size in zip(arm.patterns, sizes, strict=True)]
-    return tuple(ErdosRenyi(density=density, exact=True) for density in ends)
+def _at_the_end(arm: Arm, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments whose patterns have the density of an arm after training: what its twins are matched to."""
+    rewiring = None if arm.rewiring is None else read_rewiring(arm.rewiring)
+    if rewiring is None or rewiring.keeps_density:
+        return arguments
+
+    def end(pattern: Pattern, size: tuple[int, int]) -> Pattern:
+        if isinstance(pattern, Dense):
+            return pattern
+        return ErdosRenyi(density=rewiring.final_density(pattern.expected_density(*size)), exact=True)
+
+    *sizes, last = [*layer_sizes(arguments), (arm.hidden[-1], arguments["n_classes"])]
+    patterns = tuple(end(pattern, size) for pattern, size in zip(arm.patterns, sizes, strict=True))
+    return {**arguments, "pattern": patterns, "readout": end(arm.readout, last)}
 
 
 def _static_name(description: Mapping[str, Any], taken: list[str]) -> str:
@@ -146,8 +152,8 @@ def _static_name(description: Mapping[str, Any], taken: list[str]) -> str:
 
 def _control_name(arguments: dict[str, Any], taken: list[str]) -> str:
     """Name a control by its width or its density, the latter with as many digits as tell it from others."""
-    hidden, pattern = arguments["hidden"], arguments["pattern"]
-    random = [p.density for p in pattern if isinstance(p, ErdosRenyi)]
+    hidden = arguments["hidden"]
+    random = [p.density for p in (*arguments["pattern"], arguments["readout"]) if isinstance(p, ErdosRenyi)]
     for digits in range(3, 18):
         if random:
             name = "erdos-renyi-" + "-".join(_without_repeats([f"{density:.{digits}g}" for density in random]))
@@ -165,8 +171,11 @@ def _without_repeats(values: list[str]) -> list[str]:
 
 def _try_wiring(arguments: dict[str, Any]) -> None:
     """Draw each wiring once, so that one that does not fit is found before anything runs."""
-    for i, (pattern, size) in enumerate(zip(arguments["pattern"], layer_sizes(arguments), strict=True), start=1):
+    sizes = layer_sizes(arguments)
+    layers = [(f"hidden layer {i}", *layer) for i, layer in enumerate(zip(arguments["pattern"], sizes, strict=True), 1)]
+    layers.append(("read-out", arguments["readout"], (arguments["hidden"][-1], arguments["n_classes"])))
+    for title, pattern, size in layers:
         try:
             pattern.wire(*size, generator=stream(0, "trial"))
         except ValueError as error:
-            raise ValueError(f"hidden layer {i}: {error}") from error
+            raise ValueError(f"{title}: {error}") from error

@@ -93,6 +93,8 @@ def build_network(recipe: Mapping[str, Any], input_shape: tuple[int, int, int], 
         n_classes,
         hidden=model["hidden"],
         pattern=read_patterns({"layers": model["layers"]}, len(model["hidden"])),
+        readout=read_patterns({"layers": [model.get("readout", {"pattern": "dense"})]}, 1)[0],
+        start=model.get("start", "default"),
         patches=model["patches"],
         patch_channels=model["patch_channels"],
         seed=recipe["seed"],
@@ -100,15 +102,16 @@ def build_network(recipe: Mapping[str, Any], input_shape: tuple[int, int, int], 
 
 
 def describe_network(net: EnsembleNet, input_shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Return size and density of a network, the density that of its hidden layers together."""
+    """Return size and density of a network, the density that of its hidden layers and a sparse read-out together."""
     cost = network_cost(net, torch.zeros(1, *input_shape))
     hidden = [layer for layer in net.hidden if isinstance(layer, nn.Linear | SparseLinear)]
+    wired = [*hidden, net.readout] if isinstance(net.readout, SparseLinear) else hidden
     live = sum(
-        layer.wiring.n_connections if isinstance(layer, SparseLinear) else layer.weight.numel() for layer in hidden
+        layer.wiring.n_connections if isinstance(layer, SparseLinear) else layer.weight.numel() for layer in wired
     )
     return {
         "parameters": cost.parameters,
-        "density": live / sum(layer.in_features * layer.out_features for layer in hidden),
+        "density": live / sum(layer.in_features * layer.out_features for layer in wired),
         "multiply_accumulates": cost.multiply_accumulates,
         "kernels": [layer.kernel if isinstance(layer, SparseLinear) else "dense" for layer in hidden],
         "neurons_without_input": sum(int((layer.wiring.fan_in() == 0).sum()) for layer in net.sparse_layers()),

@@ -1,17 +1,14 @@
-"""The pictures of a report, each a string for the ``src`` of an image.
+"""The pictures of a report, each a string for the ``src`` of an image."""
 
-Colours and dashes are told apart by the colour-blind and in print: arms in blue, controls in greys.
-"""
-
-import base64
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from neuropil.compare.arms import run_recipe
+from neuropil.compare.drawing import ARM, INK, data_uri, mean, new_figure, over_seeds, style, to_svg
 from neuropil.compare.labels import TWIN_WORDS
 from neuropil.compare.results import ArmResult, Results
 from neuropil.compare.sentences import FEWEST_SEEDS, verdict
@@ -19,10 +16,7 @@ from neuropil.connect import SparseLinear, Wiring
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-_ARM = "#0067a5"
-_INK, _GRID = "#33373d", "#e3e5e8"
 # one look for each twin, the same in every panel: colour, dashes, width, marker
 _TWIN_LOOKS: dict[str, tuple[str, Any, float, str]] = {
     "dense-same-width": ("#3c4148", "solid", 1.1, "s"),
@@ -50,18 +44,18 @@ def learning_curves(results: Results) -> str | None:
     shown = results.sparse_arms or list(results.arms.values())
     n_columns = min(_PANELS_A_ROW, len(shown))
     n_rows = math.ceil(len(shown) / n_columns)
-    figure = _figure(0.5 + 2.75 * n_columns, 0.75 + 2.15 * n_rows)
+    figure = new_figure(0.5 + 2.75 * n_columns, 0.75 + 2.15 * n_rows)
     panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
     for arm, ax in zip(shown, panels.flat, strict=False):
-        _style(ax)
+        style(ax)
         for kind, (colour, dashes, width, _) in _TWIN_LOOKS.items():
-            means = _over_seeds(curves[arm.arm.twins[kind]] if arm.arm.twins else [], _mean)
+            means = over_seeds(curves[arm.arm.twins[kind]] if arm.arm.twins else [], mean)
             ax.plot(*means, color=colour, linestyle=dashes, linewidth=width, label=TWIN_WORDS[kind])
         own = curves[arm.arm.name]
-        low, high = _over_seeds(own, min), _over_seeds(own, max)
-        ax.fill_between(low[0], low[1], high[1], color=_ARM, alpha=0.22, linewidth=0)
-        ax.plot(*_over_seeds(own, _mean), color=_ARM, linewidth=1.6, label="the arm; band: lowest to highest seed")
-        ax.set_title(arm.arm.name, fontsize=9, fontweight="bold", loc="left", color=_INK)
+        low, high = over_seeds(own, min), over_seeds(own, max)
+        ax.fill_between(low[0], low[1], high[1], color=ARM, alpha=0.22, linewidth=0)
+        ax.plot(*over_seeds(own, mean), color=ARM, linewidth=1.6, label="the arm; band: lowest to highest seed")
+        ax.set_title(arm.arm.name, fontsize=9, fontweight="bold", loc="left", color=INK)
     for ax in list(panels.flat)[len(shown) :]:
         ax.set_visible(False)
     for column in range(n_columns):  # the last panel of a column may not lie in the last row
@@ -80,7 +74,7 @@ def learning_curves(results: Results) -> str | None:
             [handles[i] for i in order], [labels[i] for i in order], loc="outside upper left",
             ncols=2 if n_columns < 3 else 4, frameon=False, handlelength=2.6, columnspacing=1.4, fontsize=8,
         )  # fmt: skip
-    return _svg(figure, "curves")
+    return to_svg(figure, "curves")
 
 
 def differences(results: Results) -> str | None:
@@ -93,34 +87,34 @@ def differences(results: Results) -> str | None:
     found = [d.accuracy for arm in arms for d in arm.differences.values() if d.accuracy is not None]
     if not found:
         return None
-    figure = _figure(8.75, 0.9 + 0.26 * len(arms))
+    figure = new_figure(8.75, 0.9 + 0.26 * len(arms))
     panels = figure.subplots(1, len(TWIN_WORDS), sharey=True, sharex=True)
     for ax, (kind, words) in zip(panels, TWIN_WORDS.items(), strict=True):
-        _style(ax)
+        style(ax)
         ax.grid(visible=False, axis="y")
-        ax.axvline(0, color=_INK, linewidth=0.9)
+        ax.axvline(0, color=INK, linewidth=0.9)
         for y, arm in enumerate(arms):
             difference = arm.differences[kind].accuracy
             if difference is None:
                 continue
             if difference.interval is not None:
-                ax.plot([100 * end for end in difference.interval], [y, y], color=_ARM, linewidth=1.4)
+                ax.plot([100 * end for end in difference.interval], [y, y], color=ARM, linewidth=1.4)
             is_clear = verdict(difference) in ("better", "worse")
             ax.plot(
                 100 * difference.mean,
                 y,
                 "o",
-                color=_ARM,
+                color=ARM,
                 markersize=5.5,
-                markerfacecolor=_ARM if is_clear else "white",
+                markerfacecolor=ARM if is_clear else "white",
             )
-        ax.set_title(f"− {words}", fontsize=9, loc="left", color=_INK)
+        ax.set_title(f"− {words}", fontsize=9, loc="left", color=INK)
         ax.set_xlabel("points of test accuracy")
     panels[0].set_yticks(range(len(arms)), [arm.arm.name for arm in arms])
     panels[0].set_ylim(len(arms) - 0.4, -0.6)
     low, high = _differences_range([(d.mean, d.interval, d.n) for d in found])
     panels[0].set_xlim(low, high)
-    return _svg(figure, "differences")
+    return to_svg(figure, "differences")
 
 
 def accuracy_by_parameters(results: Results) -> str | None:
@@ -168,13 +162,13 @@ def rebuild_wirings(results: Results, arm: ArmResult) -> dict[int, Wiring]:
 
 
 def _wirings(wirings: Mapping[int, Wiring]) -> str:
-    figure = _figure(2.05 * len(wirings), 2.3)
+    figure = new_figure(2.05 * len(wirings), 2.3)
     for ax, (layer, wiring) in zip(figure.subplots(1, len(wirings), squeeze=False).flat, wirings.items(), strict=True):
         wiring.plot(ax)
         for text in list(ax.texts):  # the key to the colours stands once in the report
             text.remove()
         ax.set_title("")
-        ax.set_title(f"layer {layer}: density {wiring.density:.3f}", fontsize=8, pad=5, loc="left", color=_INK)
+        ax.set_title(f"layer {layer}: density {wiring.density:.3f}", fontsize=8, pad=5, loc="left", color=INK)
         ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
     from PIL import Image
 
@@ -184,7 +178,7 @@ def _wirings(wirings: Mapping[int, Wiring]) -> str:
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3]).quantize(_COLOURS)
     buffer = io.BytesIO()
     picture.save(buffer, format="png", optimize=True)
-    return _data_uri("image/png", buffer.getvalue())
+    return data_uri("image/png", buffer.getvalue())
 
 
 def _scatter(
@@ -199,14 +193,14 @@ def _scatter(
     shown = [(arm, arm.accuracy, x) for name, arm in results.arms.items() if arm.accuracy and (x := values.get(name))]
     if not shown:
         return None
-    figure = _figure(5.4, max(3.3, 0.7 + 0.2 * len(shown)))
+    figure = new_figure(5.4, max(3.3, 0.7 + 0.2 * len(shown)))
     ax = figure.subplots()
-    _style(ax)
+    style(ax)
     ax.set_xscale("log")
     looks = {twin: _TWIN_LOOKS[kind] for arm in results.sparse_arms for kind, twin in arm.arm.twins.items()}
     points = []
     for arm, accuracy, x in shown:
-        colour, _, _, marker = looks.get(arm.arm.name, (_ARM, None, None, "o"))
+        colour, _, _, marker = looks.get(arm.arm.name, (ARM, None, None, "o"))
         y = 100 * accuracy.mean
         if accuracy.interval is not None and accuracy.n >= FEWEST_SEEDS:
             ax.plot([x, x], [100 * end for end in accuracy.interval], color=colour, linewidth=0.9, alpha=0.7)
@@ -224,7 +218,7 @@ def _scatter(
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.tick_params(axis="x", which="minor", length=0)
     _name_points(ax, points, least=0.2 / (figure.get_figheight() - 0.6))
-    return _svg(figure, label)
+    return to_svg(figure, label)
 
 
 def _name_points(ax: "Axes", points: Sequence[tuple[str, float, float, str]], *, least: float) -> None:
@@ -296,18 +290,6 @@ def _curves(arm: ArmResult) -> list[dict[int, float]]:
     return curves
 
 
-def _over_seeds(
-    curves: Sequence[Mapping[int, float]], combine: Callable[[list[float]], float]
-) -> tuple[list[int], list[float]]:
-    """Return epochs, and the mean, lowest or highest of the seeds that have come as far."""
-    epochs = sorted({epoch for curve in curves for epoch in curve})
-    return epochs, [combine([curve[epoch] for curve in curves if epoch in curve]) for epoch in epochs]
-
-
-def _mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
 def _accuracy_range(arms: Any) -> tuple[float, float]:
     """Return the limits of the accuracy axis; of long runs, the first third may fall out below."""
     curves = [curve for arm in arms for curve in arm]
@@ -325,37 +307,3 @@ def _differences_range(found: Sequence[tuple[float, tuple[float, float] | None, 
     ends += [100 * end for _, interval, n in found if interval and n >= FEWEST_SEEDS for end in interval]
     margin = 0.06 * (max(ends) - min(ends)) or 1.0
     return min(ends) - margin, max(ends) + margin
-
-
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _style(ax: "Axes") -> None:
-    """Leave of an axes what a reader needs."""
-    for side, spine in ax.spines.items():
-        spine.set(visible=side in ("left", "bottom"), color="#9aa0a6", linewidth=0.8)
-    ax.tick_params(labelsize=8, length=3, color="#9aa0a6", labelcolor=_INK)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.label.set(fontsize=8.5, color=_INK)
-    ax.grid(visible=True, color=_GRID, linewidth=0.6)
-    ax.set_axisbelow(True)
-
-
-def _svg(figure: "Figure", name: str) -> str:
-    """Return a figure as SVG, the same for the same figure."""
-    import matplotlib
-
-    buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return _data_uri("image/svg+xml", buffer.getvalue())
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

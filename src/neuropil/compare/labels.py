@@ -4,14 +4,16 @@ import math
 from collections.abc import Sequence
 
 from neuropil.compare.arms import Arm
+from neuropil.compare.rewiring_words import name_rewiring
 from neuropil.connect import Dense, Ensembles, ErdosRenyi, Pattern, ScaleFree, SmallWorld
 from neuropil.models import mixer
 
-# the twins of a sparse arm (keys of neuropil.models.TWINS), in the order of every table
+# the twins of a sparse arm (keys of neuropil.models.TWINS), and that of a rewired one, in the order of every table
 TWIN_WORDS = {
     "dense-same-width": "dense, same width",
     "dense-same-parameters": "dense, same parameters",
     "erdos-renyi": "Erdős–Rényi, same density",
+    "static": "same wiring, static",
 }
 
 
@@ -46,11 +48,14 @@ def describe_arm(arm: Arm) -> str:
     Example:
         >>> describe_arm(Arm("narrow", (443, 443), (Dense(), Dense())))
         'dense, width 443'
+        >>> describe_arm(Arm("set", (64,), (ErdosRenyi(0.1),), rewiring={"rule": "set", "per_epoch": 2}))
+        'Erdős–Rényi, density 0.1, rewired by SET, per_epoch = 2'
     """
     if arm.is_dense:
         widths = list(dict.fromkeys(arm.hidden))
         return f"dense, width {widths[0]}" if len(widths) == 1 else f"dense, widths {'–'.join(map(str, arm.hidden))}"
-    return _describe_layers(arm.patterns)
+    words = _describe_layers(arm.patterns)
+    return words if arm.rewiring is None else f"{words}, {name_rewiring(arm.rewiring)}"
 
 
 def _describe_layers(patterns: Sequence[Pattern]) -> str:

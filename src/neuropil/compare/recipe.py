@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from neuropil.compare.registry import first_problem, nearest, plain_rewiring, read_patterns, without_rewiring
-from neuropil.connect import Dense
+from neuropil.compare.registry import first_problem, nearest, split_arm
 from neuropil.data import SOURCES
 
 _NAME = "[a-z0-9][a-z0-9._-]*"  # of recipes and arms: they become folders
@@ -61,6 +60,9 @@ class ModelSection(_Section):
     )
     patches: int | None = Field(None, ge=1, description="patch encoder: patches along either side; null: flat pixels")
     patch_channels: int = Field(32, ge=1, description="patch encoder: features of each patch")
+    start: Literal["default", "kaiming"] = Field(
+        "default", description="scale of the first weights: default or kaiming"
+    )
 
 
 class TrainingSection(_Section):
@@ -112,12 +114,7 @@ class Recipe(_Section):
             if not re.fullmatch(_NAME, name):
                 raise ValueError(f"arms: a name must start with a-z or 0-9, then '.', '-' and '_' too, got {name!r}")
             try:
-                patterns = read_patterns(without_rewiring(description), len(self.model.hidden))
-                if plain_rewiring(description.get("rewiring")) and all(isinstance(p, Dense) for p in patterns):
-                    raise ValueError(
-                        "rewiring needs a sparse pattern, got dense; to prune a dense network, try erdos-renyi with "
-                        "density 1.0"
-                    )
+                split_arm(description, len(self.model.hidden))
             except ValueError as error:
                 raise ValueError(f"arms.{name}: {error}") from error
         return self

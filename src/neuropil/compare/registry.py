@@ -79,9 +79,31 @@ def describe_pattern(pattern: Pattern) -> dict[str, Any]:
     return {"pattern": name, **{key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}}
 
 
-def without_rewiring(description: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a recipe says of an arm's wiring alone."""
-    return {key: value for key, value in description.items() if key != "rewiring"}
+def split_arm(
+    description: Mapping[str, Any], n_layers: int
+) -> tuple[tuple[Pattern, ...], Pattern, dict[str, Any] | None]:
+    """Turn what a recipe says of an arm into the hidden layers' patterns, the read-out's, and its rewiring.
+
+    Args:
+        description: as for :func:`read_patterns`; beside it ``readout``, a pattern with its settings (default: dense),
+            and ``rewiring``, as for :func:`plain_rewiring`.
+        n_layers: number of hidden layers.
+
+    Raises:
+        ValueError: a name or a setting is unknown or wrong, or there is nothing to rewire.
+    """
+    hidden = {key: value for key, value in description.items() if key not in ("readout", "rewiring")}
+    patterns = read_patterns(hidden, n_layers)
+    try:
+        (readout,) = read_patterns({"layers": [description.get("readout", {"pattern": "dense"})]}, 1)
+    except ValueError as error:
+        raise ValueError(f"readout: {error}") from error
+    rewiring = plain_rewiring(description.get("rewiring"))
+    if rewiring is not None and all(isinstance(pattern, Dense) for pattern in (*patterns, readout)):
+        raise ValueError(
+            "rewiring needs a sparse pattern, got dense; to prune a dense network, try erdos-renyi with density 1.0"
+        )
+    return patterns, readout, rewiring
 
 
 def plain_rewiring(description: Any) -> dict[str, Any] | None:

@@ -1,25 +1,27 @@
 """The feed-forward network of neuronal ensembles."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
 from neuropil.connect import Dense, Ensembles, Pattern, SparseLinear
-from neuropil.initialize import reset_
+from neuropil.initialize import kaiming_uniform_, reset_
 from neuropil.models.patch_encoder import PatchEncoder
 from neuropil.randomness import stream
 
+Start = Literal["default", "kaiming"]
+
 
 class EnsembleNet(nn.Module):
-    """A classifier: encoder → hidden layers of any wiring, each with a ReLU → dense read-out.
+    """A classifier: encoder → hidden layers of any wiring, each with a ReLU → read-out, dense unless told otherwise.
 
     Build one with :func:`ensemble_net`.
 
     Attributes:
         encoder: a :class:`PatchEncoder`, or ``nn.Flatten``.
         hidden: the hidden layers, each followed by its activation.
-        readout: dense ``nn.Linear`` to the classes.
+        readout: ``nn.Linear`` to the classes, or a :class:`neuropil.connect.SparseLinear`.
         arguments: what :func:`ensemble_net` was called with; :func:`neuropil.models.twins` starts from it.
 
     Shape:
@@ -27,7 +29,7 @@ class EnsembleNet(nn.Module):
     """
 
     def __init__(
-        self, encoder: nn.Module, hidden: nn.Sequential, readout: nn.Linear, arguments: dict[str, Any]
+        self, encoder: nn.Module, hidden: nn.Sequential, readout: nn.Linear | SparseLinear, arguments: dict[str, Any]
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -41,8 +43,8 @@ class EnsembleNet(nn.Module):
         return logits
 
     def sparse_layers(self) -> list[SparseLinear]:
-        """Return the hidden layers that are not dense, first to last."""
-        return [layer for layer in self.hidden if isinstance(layer, SparseLinear)]
+        """Return the layers that are not dense, first to last, a sparse read-out included."""
+        return [layer for layer in (*self.hidden, self.readout) if isinstance(layer, SparseLinear)]
 
 
 def ensemble_net(
@@ -53,6 +55,8 @@ def ensemble_net(
     pattern: Pattern | Sequence[Pattern] = Ensembles(),  # noqa: B008 (an immutable value)
     patches: int | None = None,
     patch_channels: int = 32,
+    readout: Pattern = Dense(),  # noqa: B008 (an immutable value)
+    start: Start = "default",
     kernel: str = "auto",
     seed: int = 0,
 ) -> EnsembleNet:
@@ -66,12 +70,16 @@ def ensemble_net(
             makes a plain ``nn.Linear``.
         patches: grid of the patch encoder along either side; None: pixels go in flat, (channel, row, column).
         patch_channels: features per patch.
+        readout: wiring of the layer to the classes.
+        start: ``default``: PyTorch's start of a layer with the fan-in that each neuron has; ``kaiming``: uniform,
+            √6 times as wide, so that activity keeps its size through layers with ReLUs. Biases start at 0 then.
         kernel: as for :class:`neuropil.connect.SparseLinear`.
         seed: wirings and weights come from separate streams derived from it, one for each layer, so that networks
             of the same seed share the encoder's and the read-out's start whatever their wiring.
 
     Raises:
-        ValueError: no hidden layer, a width or n_classes below 1, not one pattern a layer, or a pattern does not fit.
+        ValueError: no hidden layer, a width or n_classes below 1, not one pattern a layer, an unknown start, or a
+            pattern does not fit.
 
     Reference:
         G2GNet, arXiv 2508.14140. Its ANN section could not be read: widths, groups and p_inter follow the same
@@ -87,6 +95,8 @@ def ensemble_net(
     for name, value in (("every width in hidden", min(hidden)), ("n_classes", n_classes)):
         if value < 1:
             raise ValueError(f"ensemble_net: {name} must be at least 1, got {value}")
+    if start not in get_args(Start):
+        raise ValueError(f"ensemble_net: start must be one of {', '.join(get_args(Start))}, got {start!r}")
     patterns = [pattern] * len(hidden) if isinstance(pattern, Pattern) else list(pattern)
     if len(patterns) != len(hidden):
         raise ValueError(
@@ -100,6 +110,8 @@ def ensemble_net(
         "pattern": tuple(patterns),
         "patches": patches,
         "patch_channels": patch_channels,
+        "readout": readout,
+        "start": start,
         "kernel": kernel,
         "seed": seed,
     }
@@ -112,19 +124,32 @@ def ensemble_net(
         in_features = encoder.out_features
     layers: list[nn.Module] = []
     for i, (width, chosen) in enumerate(zip(hidden, patterns, strict=True)):
-        weights = stream(seed, "weights", i)
-        if isinstance(chosen, Dense):
-            layers.append(_dense(in_features, width, weights))
-        else:
-            try:
-                wiring = chosen.wire(in_features, width, generator=stream(seed, "wiring", i))
-            except ValueError as error:
-                raise ValueError(f"ensemble_net: hidden layer {i + 1}: {error}") from error
-            layers.append(SparseLinear(wiring, kernel=kernel, generator=weights))
-        layers.append(nn.ReLU())
+        layers += [_layer(f"hidden layer {i + 1}", i, in_features, width, chosen, start, kernel, seed), nn.ReLU()]
         in_features = width
-    readout = _dense(in_features, n_classes, stream(seed, "weights", "readout"))
-    return EnsembleNet(encoder, nn.Sequential(*layers), readout, arguments)
+    last = _layer("read-out", "readout", in_features, n_classes, readout, start, kernel, seed)
+    return EnsembleNet(encoder, nn.Sequential(*layers), last, arguments)
+
+
+def _layer(
+    title: str, name: str | int, in_features: int, out_features: int, pattern: Pattern, start: Start, kernel: str,
+    seed: int,
+) -> nn.Linear | SparseLinear:  # fmt: skip
+    """Build one layer, its wiring and its weights from streams of its name."""
+    weights = stream(seed, "weights", name)
+    layer: nn.Linear | SparseLinear
+    if isinstance(pattern, Dense):
+        layer = nn.utils.skip_init(nn.Linear, in_features, out_features)  # type: ignore[no-untyped-call]
+        reset_(layer, generator=weights)
+    else:
+        try:
+            wiring = pattern.wire(in_features, out_features, generator=stream(seed, "wiring", name))
+        except ValueError as error:
+            raise ValueError(f"ensemble_net: {title}: {error}") from error
+        layer = SparseLinear(wiring, kernel=kernel, generator=weights)
+    if start == "kaiming":
+        kaiming_uniform_(layer, nonlinearity="linear" if name == "readout" else "relu", generator=weights)
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
 
 
 def mixer(n_layers: int, **settings: Any) -> list[Ensembles]:
@@ -139,9 +164,3 @@ def mixer(n_layers: int, **settings: Any) -> list[Ensembles]:
         ['index', 'interleaved', 'index']
     """
     return [Ensembles(grouping="interleaved" if i % 2 else "index", **settings) for i in range(n_layers)]
-
-
-def _dense(in_features: int, out_features: int, generator: Any) -> nn.Linear:
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, in_features, out_features)  # type: ignore[no-untyped-call]
-    reset_(layer, generator=generator)
-    return layer

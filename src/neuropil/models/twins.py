@@ -39,14 +39,16 @@ def twin_arguments(**arguments: Any) -> dict[str, dict[str, Any]]:
     in_features = sizes[0][0]
     densities = [p.expected_density(*size) for p, size in zip(patterns, sizes, strict=True)]
     live = round(sum(d * i * o for d, (i, o) in zip(densities, sizes, strict=True)))
-    head = live + sum(hidden) + (hidden[-1] + 1) * arguments["n_classes"]
-    narrow = matched_widths(hidden, in_features=in_features, n_classes=arguments["n_classes"], n_parameters=head)
-    random = tuple(Dense() if d == 1.0 else ErdosRenyi(density=d, exact=True) for d in densities)
+    n_classes, readout = arguments["n_classes"], arguments["readout"]
+    last_density = readout.expected_density(hidden[-1], n_classes)
+    head = live + sum(hidden) + round(last_density * hidden[-1] * n_classes) + n_classes
+    narrow = matched_widths(hidden, in_features=in_features, n_classes=n_classes, n_parameters=head)
+    *random, last = (Dense() if d == 1.0 else ErdosRenyi(density=d, exact=True) for d in (*densities, last_density))
     dense = (Dense(),) * len(hidden)
     return {
-        "dense-same-width": {**arguments, "pattern": dense},
-        "dense-same-parameters": {**arguments, "pattern": dense, "hidden": narrow},
-        "erdos-renyi": {**arguments, "pattern": random, "kernel": "auto"},
+        "dense-same-width": {**arguments, "pattern": dense, "readout": Dense()},
+        "dense-same-parameters": {**arguments, "pattern": dense, "readout": Dense(), "hidden": narrow},
+        "erdos-renyi": {**arguments, "pattern": tuple(random), "readout": last, "kernel": "auto"},
     }
 
 

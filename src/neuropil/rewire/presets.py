@@ -87,21 +87,24 @@ def set_(
     every: int | None = None,
     per_epoch: float | None = None,
     fraction: float = 0.3,
+    anneal: Anneal = "constant",
+    until: float = 1.0,
     within: Within = None,
 ) -> Rewiring:
     """SET: drop the smallest positive and the largest negative weights, grow at random.
 
     Args:
         every, per_epoch: steps between events, or events in an epoch; default: one an epoch.
-        fraction: share of connections replaced by each event.
+        fraction: share of connections replaced by the first event.
+        anneal: how that share falls.
+        until: share of training after which the wiring stays.
         within: share of connections within groups; see :class:`Limits`.
 
     Reference:
         D. C. Mocanu et al., arXiv 1707.04780.
     """
-    return Rewiring(
-        SignedMagnitude(), Random(), _schedule(every, per_epoch, fraction, default=1.0), Limits(within=within)
-    )
+    schedule = _schedule(every, per_epoch, fraction, default=1.0, anneal=anneal, until=until)
+    return Rewiring(SignedMagnitude(), Random(), schedule, Limits(within=within))
 
 
 def rigl(
@@ -137,6 +140,8 @@ def g2g(
     every: int | None = None,
     per_epoch: float | None = None,
     fraction: float = 0.1,
+    anneal: Anneal = "constant",
+    until: float = 1.0,
     centered: bool = False,
     window: int = 1,
     within: Within = None,
@@ -148,7 +153,9 @@ def g2g(
             this order).
         grow: C_G: ``hebb`` (highest correlation) or ``random``.
         every, per_epoch: steps between events, or events in an epoch; default: 1,000 steps.
-        fraction: share of connections replaced by each event.
+        fraction: share of connections replaced by the first event.
+        anneal: how that share falls.
+        until: share of training after which the wiring stays.
         centered: Pearson's correlation in place of the cosine.
         window: training steps whose activity is looked at.
         within: share of connections within groups; see :class:`Limits`.
@@ -171,7 +178,7 @@ def g2g(
     for name, value, known in (("prune", prune, pruning), ("grow", grow, growing)):
         if value not in known:
             raise ValueError(f"g2g: {name} must be one of {', '.join(known)}, got {value!r}")
-    schedule = _schedule(every, per_epoch, fraction, default=1000)
+    schedule = _schedule(every, per_epoch, fraction, default=1000, anneal=anneal, until=until)
     return Rewiring(pruning[prune], growing[grow], schedule, Limits(within=within))
 
 

@@ -1,0 +1,237 @@
+"""Ways to rewire in plain words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from neuropil.compare.registry import read_rewiring
+from neuropil.rewire import (
+    CannistraciHebb,
+    Cubic,
+    Gradient,
+    Hebbian,
+    Limits,
+    Magnitude,
+    MagnitudeAndGradient,
+    Mixture,
+    Momentum,
+    Random,
+    Rule,
+    Sampled,
+    Schedule,
+    Sensitivity,
+    SignedMagnitude,
+    Stages,
+)
+
+# as their papers write them; others go by the name that recipes use
+_NAMES = {
+    "set": "SET",
+    "rigl": "RigL",
+    "g2g": "G2GNet",
+    "itop": "ITOP",
+    "mest": "MEST",
+    "cht": "CHT",
+    "chts": "CHTs",
+    "srigl": "SRigL",
+    "gmp": "GMP",
+    "granet": "GraNet",
+    "top-kast": "Top-KAST",
+}
+_TIMES = {1.0: "once", 2.0: "twice"}
+
+
+def name_rewiring(rewiring: Mapping[str, Any]) -> str:
+    """Say which rule rewires an arm, and with which settings of its own.
+
+    Example:
+        >>> name_rewiring({"rule": "rigl", "every": 50})
+        'rewired by RigL, every = 50'
+        >>> name_rewiring({"rule": "gmp", "density": 0.1})
+        'pruned by GMP, density = 0.1'
+    """
+    verb = "pruned" if read_rewiring(rewiring).grow is None else "rewired"
+    settings = [f"{key} = {_plain(value)}" for key, value in rewiring.items() if key != "rule"]
+    return ", ".join([f"{verb} by {name_rule(rewiring)}", *settings])
+
+
+def name_rule(rewiring: Mapping[str, Any]) -> str:
+    """Return the name of an arm's rule as its paper writes it.
+
+    Example:
+        >>> name_rule({"rule": "rigl", "every": 50})
+        'RigL'
+    """
+    return _NAMES.get(rewiring["rule"], rewiring["rule"])
+
+
+def compact_rewiring(rewiring: Mapping[str, Any] | None) -> str:
+    """Write rule and settings as one short text for a table of numbers; empty where nothing is rewired.
+
+    Example:
+        >>> compact_rewiring({"rule": "set", "per_epoch": 2})
+        'set per_epoch=2'
+    """
+    if rewiring is None:
+        return ""
+    return " ".join([rewiring["rule"], *(f"{key}={_plain(v)}" for key, v in rewiring.items() if key != "rule")])
+
+
+def describe_rewiring(rewiring: Mapping[str, Any]) -> str:
+    """Say what a way to rewire does: what goes, what comes, how much, how often, and within which limits.
+
+    Args:
+        rewiring: ``{"rule": name, **settings}``, as :attr:`neuropil.compare.Arm.rewiring`.
+
+    Raises:
+        ValueError: the name or a setting is unknown or wrong.
+
+    Example:
+        >>> describe_rewiring({"rule": "set", "per_epoch": 2})
+        'drops the smallest positive and the largest negative weights, grows at random, 30 % twice an epoch'
+        >>> describe_rewiring({"rule": "rigl", "until": 0.5})  # doctest: +NORMALIZE_WHITESPACE
+        'drops the smallest weights, grows where the gradient is largest, 30 % every 100 steps, falling to 0 along a
+        cosine by 50 % of training'
+    """
+    found = read_rewiring(rewiring)
+    if found.schedule is None:
+        return "leaves the wiring as it is"
+    parts = []
+    if found.prune is not None:
+        parts.append(f"drops {_dropped(found.prune)}")
+    if found.grow is not None:
+        parts.append(f"grows {_grown(found.grow)}")
+    return "; ".join([", ".join([*parts, *_schedule(found.schedule)]), *_limits(found.limits)])
+
+
+def _dropped(rule: Rule) -> str:
+    match rule:
+        case Magnitude():
+            return "the smallest weights"
+        case SignedMagnitude():
+            return "the smallest positive and the largest negative weights"
+        case Random():
+            return "connections at random"
+        case Hebbian():
+            return f"those between the least correlated neurons ({_correlation(rule)})"
+        case Gradient():
+            return "those with the smallest gradient"
+        case Momentum():
+            return "those with the smallest averaged gradient"
+        case MagnitudeAndGradient(coefficient=coefficient):
+            return f"the smallest |weight| + {coefficient:g} · |gradient|"
+        case Sensitivity():
+            return "the smallest |weight · gradient|"
+        case Mixture(parts=parts):
+            return _shared([(_dropped(part), share) for part, share in parts])
+        case Sampled(rule=inner, temperature=temperature):
+            return f"by lot, most likely {_dropped(inner)} (temperature {_course(temperature)})"
+    return f"by {type(rule).__name__}"
+
+
+def _grown(rule: Rule) -> str:
+    match rule:
+        case Random():
+            return "at random"
+        case Hebbian():
+            return f"between the most correlated neurons ({_correlation(rule)})"
+        case Gradient():
+            return "where the gradient is largest"
+        case Momentum():
+            return "where the averaged gradient is largest"
+        case CannistraciHebb(order=order):
+            return f"where the wiring itself predicts a connection (CH{order}-L3n)"
+        case Mixture(parts=parts):
+            return _shared([(_grown(part), share) for part, share in parts])
+        case Sampled(rule=inner):
+            return f"by lot, most likely {_grown(inner)}"
+    return f"by {type(rule).__name__}"
+
+
+def _correlation(rule: Hebbian) -> str:
+    steps = "" if rule.window == 1 else f" over {rule.window} steps"
+    return f"{'Pearson' if rule.centered else 'Hebbian'} correlation{steps}"
+
+
+def _shared(parts: list[tuple[str, float]]) -> str:
+    total = sum(share for _, share in parts)
+    if len({share for _, share in parts}) == 1:
+        return f"in equal parts {_listed([words for words, _ in parts])}"
+    return _listed([f"{_percent(share / total)} {words}" for words, share in parts])
+
+
+def _schedule(schedule: Schedule) -> list[str]:
+    when = _when(schedule)
+    words = []
+    if schedule.fraction is not None:
+        words.append(f"{_percent(schedule.fraction)} {when}")
+        end = _percent(schedule.final_fraction) if schedule.final_fraction else "0"
+        if schedule.anneal != "constant":
+            along = {"cosine": "along a cosine", "linear": "evenly"}[schedule.anneal]
+            by = "" if schedule.until == 1 else f" by {_percent(schedule.until)} of training"
+            words.append(f"falling to {end} {along}{by}")
+        elif schedule.until < 1:
+            words.append(f"until {_percent(schedule.until)} of training")
+    match schedule.density:
+        case Cubic(to=to, start=start, until=until, scope=scope):
+            if schedule.fraction is None:
+                words.append(when)
+            what = "all layers out by one threshold" if scope == "global" else "each layer out"
+            begin = f"between {_percent(start)} and" if start else "until"
+            words.append(f"thinning {what} to a density of {to:g} {begin} {_percent(until)} of training")
+        case Stages(stages=stages):
+            (first, extra), *later = stages
+            more = "".join(f", then {_percent(extra)} until {_percent(until)}" for until, extra in later)
+            words.append(
+                f"with {_percent(extra)} of all possible connections more until {_percent(first)} of training{more}"
+            )
+    return words
+
+
+def _when(schedule: Schedule) -> str:
+    if schedule.every is not None:
+        return "after every step" if schedule.every == 1 else f"every {schedule.every:,} steps"
+    assert schedule.per_epoch is not None
+    epochs = 1 / schedule.per_epoch
+    if epochs > 1 and abs(epochs - round(epochs)) < 1e-9:
+        return f"every {round(epochs)} epochs"
+    return f"{_TIMES.get(schedule.per_epoch, f'{schedule.per_epoch:g} times')} an epoch"
+
+
+def _limits(limits: Limits) -> list[str]:
+    words = []
+    if limits.within == "keep":
+        words.append("the share of connections within groups stays")
+    elif limits.within is not None:
+        words.append(f"{_percent(limits.within)} of the connections are to lie within groups")
+    if limits.constant_fan_in:
+        words.append("all neurons of a layer keep the same fan-in")
+    if limits.ablation is not None:
+        words.append(f"a neuron goes with fewer than {_percent(limits.ablation)} of its fan-in salient")
+    if limits.chain_removal:
+        words.append("what leads to no output or comes from no input goes as well")
+    if limits.stop_overlap is not None:
+        words.append(f"a layer settles once more than {_percent(limits.stop_overlap)} of what it drops comes back")
+    return words
+
+
+def _course(temperature: tuple[float, float]) -> str:
+    start, end = temperature
+    return f"{start:g}" if start == end else f"{start:g} to {end:g}"
+
+
+def _listed(words: list[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _plain(value: Any) -> str:
+    """Write a setting as a recipe does."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_plain, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -27,6 +27,7 @@ REWIRINGS: dict[str, Callable[..., Rewiring]] = {
     "set": rewire.set_,
     "rigl": rewire.rigl,
     "g2g": rewire.g2g,
+    "hebbian": rewire.hebbian,
     "itop": rewire.itop,
     "mest": rewire.mest,
     "cht": rewire.cht,

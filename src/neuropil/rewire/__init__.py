@@ -2,11 +2,26 @@
 
 from neuropil.rewire.history import Event
 from neuropil.rewire.limits import Limits
-from neuropil.rewire.presets import Rewiring, cht, chts, g2g, gmp, granet, itop, mest, rigl, set_, srigl, static
+from neuropil.rewire.presets import (
+    Rewiring,
+    cht,
+    chts,
+    g2g,
+    gmp,
+    granet,
+    hebbian,
+    itop,
+    mest,
+    rigl,
+    set_,
+    srigl,
+    static,
+)
 from neuropil.rewire.rewirer import Rewirer
 from neuropil.rewire.rule import Mixture, Rule, Sampled
 from neuropil.rewire.rules import (
     CannistraciHebb,
+    Contribution,
     Gradient,
     Hebbian,
     Magnitude,
@@ -20,6 +35,7 @@ from neuropil.rewire.schedule import Cubic, Schedule, Stages
 
 __all__ = [
     "CannistraciHebb",
+    "Contribution",
     "Cubic",
     "Event",
     "Gradient",
@@ -43,6 +59,7 @@ __all__ = [
     "g2g",
     "gmp",
     "granet",
+    "hebbian",
     "itop",
     "mest",
     "rigl",

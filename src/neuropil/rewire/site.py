@@ -107,6 +107,24 @@ class Site:
 
         return strip
 
+    def live_products(self, targets: Tensor, sources: Tensor) -> Tensor:
+        """Return Σ_s targets[s, o] · sources[s, i] for each synapse of blocks larger than one, shaped like the weight.
+
+        Args:
+            targets: ``[samples, out_features]``.
+            sources: ``[samples, in_features]``.
+        """
+        wiring, weight = self.wiring, self.layer.weight
+        (n_rows, n_columns), (height, width) = wiring.grid, wiring.block
+        left = _by_position(targets, wiring.out_order).T.reshape(n_rows, height, -1)
+        right = _by_position(sources, wiring.in_order).T.reshape(n_columns, width, -1)
+        products = torch.empty(weight.shape, device=weight.device)
+        for row in range(n_rows):
+            live = slice(int(wiring.indptr[row]), int(wiring.indptr[row + 1]))
+            columns = torch.from_numpy(wiring.indices[live].astype(np.int64)).to(weight.device)
+            products[live] = right[columns] @ left[row].T  # [blocks, width, height]
+        return products
+
     def _real(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return how many neurons there are in each row and in each column of the grid."""
         wiring = self.wiring

@@ -280,6 +280,7 @@ def cht(
     fraction: float = 0.3,
     order: int = 3,
     anneal: Anneal = "constant",
+    until: float = 1.0,
 ) -> Rewiring:
     """CHT: drop the smallest weights, grow what the topology predicts, until a layer's wiring settles.
 
@@ -291,12 +292,13 @@ def cht(
         fraction: share of connections replaced by each event.
         order: 3 (CH3-L3n) or 2 (CH2-L3n).
         anneal: how the share falls.
+        until: share of training after which the wiring stays.
 
     Reference:
         Y. Zhang et al., CHT (ICLR 2024), with the node-based score of the later code. Its correlated start of wiring
         and weights is not part of rewiring.
     """
-    schedule = _schedule(every, per_epoch, fraction, default=1.0, anneal=anneal)
+    schedule = _schedule(every, per_epoch, fraction, default=1.0, anneal=anneal, until=until)
     return Rewiring(Magnitude(), CannistraciHebb(order), schedule, Limits(chain_removal=True, stop_overlap=0.9))
 
 
@@ -308,6 +310,7 @@ def chts(
     order: int = 3,
     temperature: tuple[float, float] = (1.0, 3.0),
     anneal: Anneal = "constant",
+    until: float = 1.0,
 ) -> Rewiring:
     """CHTs: CHT by chance: what stays is drawn ∝ |w|^T, what comes ∝ its topological score.
 
@@ -317,11 +320,12 @@ def chts(
         order: 3 (CH3-L3n) or 2 (CH2-L3n).
         temperature: T at the start and at the end of training.
         anneal: how the share falls.
+        until: share of training after which the wiring stays.
 
     Reference:
         Y. Zhang et al., arXiv 2501.19107.
     """
-    schedule = _schedule(every, per_epoch, fraction, default=1.0, anneal=anneal)
+    schedule = _schedule(every, per_epoch, fraction, default=1.0, anneal=anneal, until=until)
     return Rewiring(
         Sampled(Magnitude(), temperature), Sampled(CannistraciHebb(order)), schedule, Limits(chain_removal=True)
     )

@@ -137,6 +137,8 @@ class Rewirer:
     def step(self) -> list[Event]:
         """Count one step of the optimizer, and rewire if an event is due; return what it did, layer by layer.
 
+        No event follows upon the last step of a training whose length is known.
+
         Raises:
             ValueError: the length of training is needed and unknown, or a rule lacks activity or gradients.
         """
@@ -158,6 +160,8 @@ class Rewirer:
         schedule = self._schedule
         if schedule is None or (self._needs_length and self._n_steps is None):
             return False
+        if self._n_steps is not None and step >= self._n_steps:
+            return False  # nothing would be learnt after it
         if step == 1 and isinstance(schedule.density, Stages):
             return True  # what is denser at first is so from the start
         return schedule.is_due(step, self._steps_per_epoch) and self._changes_at(step)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from neuropil import __version__
 from neuropil.cli.main import app, main
 from neuropil.compare import bundled_recipes
-from neuropil.compare.registry import ARRANGEMENTS, PATTERNS
+from neuropil.compare.registry import ARRANGEMENTS, PATTERNS, REWIRINGS
 from neuropil.data import SOURCES
 
 SMALL = {
@@ -82,7 +82,7 @@ def test_every_command_explains_itself(command):
 def test_list_and_show():
     runner = CliRunner()
     listed = runner.invoke(app, ["list"]).stdout
-    for name in (*bundled_recipes(), *PATTERNS, *ARRANGEMENTS, *SOURCES):
+    for name in (*bundled_recipes(), *PATTERNS, *ARRANGEMENTS, *REWIRINGS, *SOURCES):
         assert name in listed
         shown = runner.invoke(app, ["show", name])
         assert shown.exit_code == 0, name
@@ -91,6 +91,28 @@ def test_list_and_show():
     assert "2508.14140" in runner.invoke(app, ["show", "ensembles"]).stdout
     assert "training.epochs" in runner.invoke(app, ["show", "recipe"]).stdout
     assert "cifar-10" not in runner.invoke(app, ["list", "patterns"]).stdout
+
+
+def test_list_and_show_rewiring():
+    runner = CliRunner()
+    listed = runner.invoke(app, ["list", "rewiring"]).stdout
+    assert "RigL: drop the smallest weights" in listed
+    assert "mixer" not in listed
+    shown = runner.invoke(app, ["show", "rigl"]).stdout
+    for text in ("1911.11134", "fraction     0.3", "until        0.75", "an arm: {pattern: mixer, rewiring: rigl}"):
+        assert text in shown
+    shown = runner.invoke(app, ["show", "gmp"]).stdout
+    assert "(required)" in shown
+    assert "rewiring: {rule: gmp, density: …}" in shown
+    assert "rewiring: NAME or {rule: NAME, setting: value, …}" in unwrapped(
+        runner.invoke(app, ["show", "recipe"]).stdout
+    )
+
+
+def test_names_to_show_are_no_two_things():
+    names = [*bundled_recipes(), *PATTERNS, *ARRANGEMENTS, *REWIRINGS, "recipe"]
+    assert len(set(names)) == len(names)
+    assert not {*REWIRINGS, *PATTERNS} & {*SOURCES}
 
 
 def test_compare_prints_a_table_and_writes_report_and_csv(neuropil, recipe, tmp_path):
@@ -136,8 +158,9 @@ def test_divergence_is_reported(neuropil, recipe, tmp_path):
         (["compare", "mnist-but-not", "--jobs", "2"], "recipe must be the path"),
         (["run", "digits", "--arm", "mixr"], "--arm must be one of .*, got 'mixr'; try 'mixer'"),
         (["report", "nowhere"], "nowhere"),
-        (["list", "pattern"], "topic must be one of recipes, patterns, data, got 'pattern'; try 'patterns'"),
+        (["list", "pattern"], "topic must be one of recipes, patterns, rewiring, data, got 'pattern'; try 'patterns'"),
         (["show", "ensemble"], "name must be one that `neuropil list` shows, got 'ensemble'; try 'ensembles'"),
+        (["show", "riggl"], "name must be one that `neuropil list` shows, got 'riggl'; try 'rigl'"),
         (["data", "check", "digit"], "name must be one of digits, .*, got 'digit'; try 'digits'"),
     ],
 )

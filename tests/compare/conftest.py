@@ -24,6 +24,13 @@ RECIPE: dict[str, Any] = {
         "mixer": {"pattern": "mixer", "n_groups": 8, "p_inter": 0.15, "block": ["group", 1]},
     },
 }
+# arms of which some are rewired: one beside its static twin, one whose twin is added, one whose density changes
+REWIRED: dict[str, Any] = {
+    "mixer": {"pattern": "mixer", "n_groups": 8, "p_inter": 0.15},
+    "mixer-set": {"pattern": "mixer", "n_groups": 8, "p_inter": 0.15, "rewiring": {"rule": "set", "per_epoch": 2}},
+    "er-rigl": {"pattern": "erdos-renyi", "density": 0.25, "rewiring": {"rule": "rigl", "every": 5}},
+    "er-gmp": {"pattern": "erdos-renyi", "density": 1.0, "rewiring": {"rule": "gmp", "density": 0.25, "every": 5}},
+}
 ENVIRONMENT = {"neuropil": "0.1", "commit": "abc1234", "torch": "2.13", "processor": "a processor", "threads": 1}
 
 Accuracy = Callable[[str, int], float]
@@ -71,6 +78,51 @@ class MadeUp:
                     kernels=["dense"] * 2 if dense else ["masked"] * 2,
                 )
         return self.folder
+
+    def rewired(self, accuracy: Accuracy = made_up_accuracy, **changes: Any) -> Path:
+        """Write a comparison whose runs are all done, some of its arms being rewired."""
+        folder = self.comparison(accuracy, **{"arms": REWIRED, **changes})
+        for name, description in REWIRED.items():
+            if "rewiring" in description and (folder / name).exists():
+                for run in sorted((folder / name).iterdir()):
+                    seed = int(run.name.removeprefix("seed-"))
+                    groups = name.startswith("mixer")
+                    self.write_events(name, seed, groups=groups)
+                    rewiring = {"events": 4, "replaced": 0.5, "explored": 0.5, "modularity": 0.25 if groups else None}
+                    self.write_summary(
+                        name, seed, test_accuracy=accuracy(name, seed), seconds_per_epoch=1.5, rewiring=rewiring
+                    )
+        return folder
+
+    def write_events(self, arm: str, seed: int, *, groups: bool = True, n: int = 4, **values: Any) -> None:
+        """Write n events, of the two layers each, as evenly as can be over two epochs of 16 steps."""
+        records = []
+        for k in range(1, n + 1):
+            step = 32 * k // n
+            for layer in ("hidden.0", "hidden.2"):
+                records.append(
+                    {
+                        "epoch": 1 + (step - 1) // 16,
+                        "step": step,
+                        "layer": layer,
+                        "dropped": 30,
+                        "went": 20,
+                        "came": 20,
+                        "went_within": 15 if groups else None,
+                        "came_within": 5 if groups else None,
+                        "n_blocks": 200,
+                        "density": 0.25,
+                        "explored": 0.4 + 0.4 * k / n,
+                        "modularity": 0.4 - 0.1 * k / n if groups else None,
+                        "neurons_without_input": 0,
+                        **values,
+                    }
+                )
+        self.write_lines(arm, seed, records)
+
+    def write_lines(self, arm: str, seed: int, records: list[dict[str, Any]]) -> None:
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        (self.run(arm, seed) / "rewiring.jsonl").write_text(text, encoding="utf-8")
 
     def run(self, arm: str, seed: int) -> Path:
         return self.folder / arm / f"seed-{seed}"

@@ -114,3 +114,107 @@ def test_a_random_arm_is_its_own_control():
 def test_arrangements_do_not_fit_into_one_layer():
     with pytest.raises(RecipeError, match="layers: each must be a pattern of one layer with its settings"):
         recipe(a={"layers": [{"pattern": "mixer"}] * 3})
+
+
+MIXER = {"pattern": "mixer", "p_inter": 0.15}
+
+
+def test_a_rewired_arm_brings_the_same_wiring_left_static():
+    arms = {
+        arm.name: arm
+        for arm in expand_arms(recipe(set={**MIXER, "rewiring": "set"}, rigl={**MIXER, "rewiring": "rigl"}))
+    }
+    assert arms["set"].twins == {
+        "dense-same-width": "dense-64",
+        "dense-same-parameters": "dense-29",
+        "erdos-renyi": "erdos-renyi-0.256",
+        "static": "mixer-static",
+    }
+    assert arms["rigl"].twins == arms["set"].twins
+    static = arms["mixer-static"]
+    assert static.is_control
+    assert (static.patterns, static.rewiring) == (arms["set"].patterns, None)
+
+
+def test_an_arm_that_is_not_rewired_serves_as_the_static_one():
+    plain = {"pattern": "erdos-renyi", "density": 0.25, "exact": True}
+    arms = {
+        arm.name: arm
+        for arm in expand_arms(recipe(left={**plain, "rewiring": "static"}, set={**plain, "rewiring": {"rule": "set"}}))
+    }
+    assert arms["left"].rewiring is None
+    assert arms["set"].twins["static"] == arms["set"].twins["erdos-renyi"] == "left"
+
+
+def test_names_of_static_controls_do_not_clash():
+    arms = expand_arms(
+        recipe(
+            a={**MIXER, "rewiring": "set"},
+            b={"pattern": "mixer", "p_inter": 0.3, "rewiring": "set"},
+        )
+    )
+    assert {"mixer-static", "mixer-static-2"} <= {arm.name for arm in arms}
+
+
+def test_what_grows_sparser_is_compared_at_its_final_density():
+    full = {"pattern": "erdos-renyi", "density": 1.0}
+    arms = {arm.name: arm for arm in expand_arms(recipe(gmp={**full, "rewiring": {"rule": "gmp", "density": 0.2}}))}
+    twins = arms["gmp"].twins
+    assert "static" not in twins
+    assert arms[twins["erdos-renyi"]].patterns == (ErdosRenyi(0.2, exact=True),) * 3
+    assert arms[twins["dense-same-parameters"]].hidden < (64, 64, 64)
+
+
+def test_a_sparse_read_out_is_matched_too():
+    sparse = {"pattern": "erdos-renyi", "density": 0.1, "exact": True}
+    chosen = recipe(er={"layers": [sparse] * 3, "readout": {**sparse, "density": 0.4}})
+    arms = {arm.name: arm for arm in expand_arms(chosen)}
+    assert arms["er"].twins["erdos-renyi"] == "er"
+    shape, n_classes = SOURCES["digits"].image_shape, SOURCES["digits"].n_classes
+    facts = {
+        name: describe_network(build_network(run_recipe(chosen, arm, 0), shape, n_classes), shape)
+        for name, arm in arms.items()
+    }
+    live = 3 * round(0.1 * 64 * 64) + round(0.4 * 640)
+    assert facts["er"]["density"] == pytest.approx(live / (3 * 64 * 64 + 640))
+    assert facts["er"]["parameters"] == live + 3 * 64 + 10
+    narrow = facts[arms["er"].twins["dense-same-parameters"]]
+    assert narrow["parameters"] == pytest.approx(facts["er"]["parameters"], rel=0.05)
+
+
+def test_a_run_says_how_it_is_rewired_and_only_then():
+    chosen = recipe(plain=MIXER, set={**MIXER, "rewiring": {"rule": "set", "per_epoch": 2}})
+    plain, rewired = (run_recipe(chosen, arm, 0) for arm in expand_arms(chosen) if not arm.is_control)
+    assert "rewiring" not in plain
+    assert not {"readout", "start"} & set(plain["model"])
+    assert rewired["rewiring"] == {"rule": "set", "per_epoch": 2}
+
+
+@pytest.mark.parametrize(
+    ("rewiring", "sentence"),
+    [
+        ("sett", "arms.a: rewiring must be one of static, set, .*, got 'sett'; try 'set'"),
+        ({"every": 3}, "arms.a: rewiring must be one of .*, got None"),
+        ({"rule": "rigl", "evry": 3}, "arms.a: rewiring rigl has no setting 'evry'; try 'every'"),
+        (
+            {"rule": "rigl", "every": "often"},
+            "arms.a: rewiring rigl: every: input should be a valid integer.*, got 'often'",
+        ),
+        ({"rule": "rigl", "fraction": 1.5}, r"arms.a: Schedule: fraction must lie in \(0, 1\), got 1.5"),
+        ({"rule": "gmp"}, "arms.a: rewiring gmp: density is missing"),
+        (["set"], "arms.a: rewiring must be one of .*, got .'set'."),
+    ],
+)
+def test_rewirings_that_make_no_sense(rewiring, sentence):
+    with pytest.raises(RecipeError, match=sentence):
+        recipe(a={**MIXER, "rewiring": rewiring})
+
+
+def test_a_dense_arm_cannot_be_rewired():
+    with pytest.raises(RecipeError, match="rewiring needs a sparse pattern, got dense; to prune a dense network, try"):
+        recipe(a={"pattern": "dense", "rewiring": "set"})
+
+
+def test_limits_that_cannot_be_met_are_found_before_anything_runs():
+    with pytest.raises(RecipeError, match="arms.a: .*within needs neurons that belong to groups"):
+        expand_arms(recipe(a={"pattern": "erdos-renyi", "density": 0.2, "rewiring": {"rule": "set", "within": 0.5}}))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from neuropil.compare import figures
+from neuropil.compare import figures, rewiring_figures
 from neuropil.compare.report import collect_notices, describe_progress, describe_setting, write_report
 from neuropil.compare.results import load_results
 from neuropil.compare.sentences import caveats, findings
@@ -44,11 +44,17 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out what takes most of the time, where a test looks at words alone."""
+def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the pictures that every report has."""
     for name in ("differences", "learning_curves", "accuracy_by_parameters", "accuracy_by_time"):
         monkeypatch.setattr(figures, name, lambda results: None)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch, few_pictures: None) -> None:
+    """Leave out what takes most of the time, where a test looks at words alone."""
     monkeypatch.setattr(figures, "wiring_pictures", lambda results: {})
+    monkeypatch.setattr(rewiring_figures, "rewiring_pictures", lambda results: {})
 
 
 def read(folder: Path) -> tuple[str, Page]:
@@ -85,6 +91,41 @@ def test_report_says_everything(made_up: Any) -> None:
     assert len(pictures) == 4 + sum(not arm.arm.is_dense for arm in results.arms.values())
     assert all(str(picture["src"]).startswith("data:image/") and picture["alt"] for picture in pictures)
     assert str(folder) not in html
+
+
+@pytest.mark.usefixtures("few_pictures")
+def test_rewiring_has_a_section(made_up: Any) -> None:
+    folder = made_up.rewired()
+    results = load_results(folder)
+    html, page = read(folder)
+    for text in (
+        "mixer, 8 groups, p′ = 0.15, rewired by SET, per_epoch = 2",
+        "SET: drops the smallest positive and the largest negative weights, grows at random, 30 % twice an epoch.",
+        "GMP: drops the smallest weights, every 5 steps, thinning each layer out to a density of 0.25",
+        "One that is rewired comes with a fourth: the same wiring, left as it starts.",
+        "p′ = 0.15; so start mixer-set",
+        *(finding.rewiring for finding in findings(results) if finding.rewiring),
+    ):
+        assert text in page, text
+    pictures = {str(attributes["alt"]): attributes["src"] for tag, attributes in page.elements if tag == "img"}
+    assert len([alt for alt in pictures if alt.startswith("Connections that came and went")]) == 3
+    assert "Wiring of the hidden layers of mixer-set" not in pictures
+    assert ">Rewiring<" in html
+
+
+@pytest.mark.usefixtures("few_pictures")
+def test_nothing_of_rewiring_without_it(made_up: Any) -> None:
+    html, _ = read(made_up.comparison())
+    assert not re.search("rewir|static", re.sub(r"<style>.*</style>|base64,[^\"]*", "", html, flags=re.DOTALL))
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_rewiring_that_has_not_begun(made_up: Any) -> None:
+    folder = made_up.rewired()
+    for file in (*folder.glob("*/*/rewiring.jsonl"), *folder.glob("*/*/summary.json")):
+        file.unlink()
+    _, page = read(folder)
+    assert "30 % twice an epoch. Nothing has been rewired yet." in page
 
 
 def test_report_needs_nothing_from_outside(made_up: Any) -> None:
@@ -195,6 +236,30 @@ def test_setting_in_words(made_up: Any) -> None:
         "1 seed (7):",
     ):
         assert text in setting
+
+
+def test_arms_differ_in_their_wiring_alone(made_up: Any) -> None:
+    assert "Arms differ in the wiring of the hidden layers alone; only" in describe_setting(made_up.recipe())
+    arms = {
+        "a": {"pattern": "mixer", "rewiring": "rigl"},
+        "b": {"pattern": "mixer", "rewiring": "static"},
+        "c": {"pattern": "mixer", "rewiring": {"rule": "set", "fraction": 0.1}},
+    }
+    assert (
+        "Arms differ in the wiring of the hidden layers alone: in how it starts, and in whether it is rewired in the "
+        "course of training (a by RigL, c by SET); only the dense twin of the same parameters is narrower."
+    ) in describe_setting(made_up.recipe(arms=arms))
+
+
+def test_setting_of_sparse_read_outs_and_starts(made_up: Any) -> None:
+    arms = {"a": {"pattern": "mixer"}, "b": {"pattern": "mixer", "readout": {"pattern": "erdos-renyi", "density": 0.5}}}
+    setting = describe_setting(made_up.recipe(arms=arms, model={"hidden": [32, 32], "start": "kaiming"}))
+    assert (
+        "then a read-out, dense where nothing else is said. Arms differ in the wiring of the hidden layers and"
+        in setting
+    )
+    assert "only the dense twin of the same parameters is narrower. Weights start uniform at Kaiming's scale" in setting
+    assert "then a dense read-out. Arms" in describe_setting(made_up.recipe())
 
 
 def test_progress_in_words(made_up: Any) -> None:

@@ -130,11 +130,58 @@ def test_csv_has_a_row_a_run(made_up: Any, tmp_path: Path) -> None:
         "comparison": "made-up", "arm": "mixer", "seed": "0", "status": "done",
         "test_accuracy": str(made_up.accuracy("mixer", 0)), "test_loss": "0.25", "epochs": "2",
         "parameters": "2000", "density": "0.25", "multiply_accumulates": "1000", "seconds_per_epoch": "1.0",
-        "peak_memory_bytes": "3145728", "kernels": "masked masked", "data": "digits", "hidden": "32 32",
+        "peak_memory_bytes": "3145728", "kernels": "masked masked", "rewiring": "",
+        "explored": "", "modularity": "", "data": "digits", "hidden": "32 32",
         "patches": "", "threads": "1", "torch": "2.13", "processor": "a processor", "commit": "abc1234", "date": "",
     }  # fmt: skip
     assert (rows[-1]["status"], rows[-1]["test_accuracy"], rows[-1]["parameters"]) == ("running", "", "")
     assert rows[-1]["epochs"] == "2"
+
+
+def test_csv_says_how_an_arm_was_rewired(made_up: Any, tmp_path: Path) -> None:
+    folder = made_up.rewired()
+    made_up.remove_summary("mixer-set", 2)
+    with write_csv(load_results(folder), tmp_path / "runs.csv").open(newline="") as file:
+        rows = {(row["arm"], row["seed"]): row for row in csv.DictReader(file)}
+    found = {key: (row["rewiring"], row["explored"], row["modularity"]) for key, row in rows.items()}
+    assert found["mixer-set", "0"] == ("set per_epoch=2", "0.5", "0.25")
+    assert found["mixer-set", "2"] == ("set per_epoch=2", "", "")
+    assert found["er-gmp", "0"] == ("gmp density=0.25 every=5", "0.5", "")
+    assert {found[key] for key, row in rows.items() if row["arm"] in ("mixer", "dense-32")} == {("", "", "")}
+
+
+def test_rewired_arms_have_a_static_twin(made_up: Any) -> None:
+    results = load_results(made_up.rewired())
+    rewired = {arm.arm.name: arm for arm in results.rewired_arms}
+    assert set(rewired) == {"mixer-set", "er-rigl", "er-gmp"}
+    assert rewired["mixer-set"].differences["static"].twin == "mixer"
+    expected = sum(made_up.accuracy("mixer-set", s) - made_up.accuracy("mixer", s) for s in range(3)) / 3
+    assert rewired["mixer-set"].differences["static"].accuracy.mean == pytest.approx(expected)
+    assert rewired["er-rigl"].differences["static"].twin in results.controls
+    assert "static" not in rewired["er-gmp"].differences
+    assert rewired["mixer-set"].label == "mixer, 8 groups, p′ = 0.15, rewired by SET, per_epoch = 2"
+    assert (rewired["er-rigl"].rewired.explored, rewired["er-rigl"].rewired.modularity) == (0.5, None)
+    assert results.arms["mixer"].rewired is None
+
+
+def test_a_static_arm_of_the_recipe_is_no_mere_control(made_up: Any) -> None:
+    results = load_results(made_up.rewired())
+    assert "mixer" not in results.controls
+    arms = [name for name in results.arms if name not in results.controls]
+    assert arms == [*results.arms][-4:]
+    assert set(arms) == {"mixer", "mixer-set", "er-rigl", "er-gmp"}
+
+
+def test_a_column_for_the_static_twin_only_where_there_is_one(made_up: Any) -> None:
+    results = load_results(made_up.rewired())
+    header, rows = table_rows(results)
+    cells = {row[0].partition("\n")[0]: row[-1] for row in rows}
+    assert header[-1] == table_columns(results)[-1].header == "− same wiring, static"
+    assert cells["mixer-set"].startswith(("+", "−"))
+    assert (cells["mixer"], cells["er-gmp"]) == ("–", "–")
+    plain = load_results(type(made_up)(made_up.folder.parent / "plain").comparison())
+    assert [column.header for column in table_columns(plain)][-1] == "− Erdős–Rényi, same density"
+    assert list(plain.twin_words) == ["dense-same-width", "dense-same-parameters", "erdos-renyi"]
 
 
 def test_csv_takes_the_date_where_there_is_one(made_up: Any, tmp_path: Path) -> None:
@@ -194,3 +241,7 @@ def test_arms_in_plain_words() -> None:
     assert words((64, 64), Dense(), SmallWorld(0.5)) == "dense; then small world, density 0.5, rewired 0.1"
     assert words((64, 64, 64), *mixer(3, n_groups=4)) == "mixer, 4 groups, p′ = 0.15"
     assert words((64, 64), Ensembles(), Ensembles()) == "ensembles by index, 8 groups, p′ = 0.15"
+    with_readout = Arm("arm", (64,), (Ensembles(),), readout=ErdosRenyi(0.5), rewiring={"rule": "rigl"})
+    assert describe_arm(with_readout) == (
+        "ensembles by index, 8 groups, p′ = 0.15, read-out Erdős–Rényi, density 0.5, rewired by RigL"
+    )

@@ -1,13 +1,18 @@
 """The wording of findings: never more than the numbers allow."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from neuropil.compare.results import Difference, load_results
-from neuropil.compare.sentences import caveats, compare_accuracy, findings, interval, points, verdict
+from neuropil.compare.sentences import Finding, caveats, compare_accuracy, findings, interval, points, verdict
 from neuropil.compare.statistics import estimate
+
+
+def finding_about(arm: str, folder: Path) -> Finding:
+    return next(finding for finding in findings(load_results(folder)) if finding.arm == arm)
 
 
 def difference(*values: float) -> Difference:
@@ -126,3 +131,50 @@ def test_before_anything_has_run(made_up: Any) -> None:
         assert finding.speed is None
         assert all("no seed has been done by both" in sentence for sentence in finding.comparisons)
     assert caveats(results)
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        (lambda seed: 0.02 + 0.001 * seed, "Rewiring helped: better than mixer, the same wiring left static."),
+        (lambda seed: -0.02 + 0.001 * seed, "Rewiring did harm: worse than mixer, the same wiring left static."),
+        (
+            lambda seed: 0.01 * (seed - 1),
+            "No difference shown between rewiring and mixer, the same wiring left static.",
+        ),
+        (lambda seed: 0.01, "Whether rewiring helps against mixer, the same wiring left static, cannot be concluded."),
+    ],
+)
+def test_sentence_about_rewiring(made_up: Any, gain: Callable[[int], float], words: str) -> None:
+    def accuracy(arm: str, seed: int) -> float:
+        return 0.8 + 0.01 * seed + (gain(seed) if arm == "mixer-set" else 0.0)
+
+    finding = finding_about("mixer-set", made_up.rewired(accuracy))
+    assert finding.rewiring == (
+        f"{words} 4 events replaced 50 % of its connections, counting each time; 50 % of those that are possible have "
+        "been live, 25 % at the start. An epoch takes 1.36 of the time that it takes without rewiring."
+    )
+
+
+def test_the_static_twin_is_one_of_the_twins(made_up: Any) -> None:
+    folder = made_up.rewired()
+    mixed, rewired, pruned = (finding_about(arm, folder) for arm in ("mixer", "mixer-set", "er-gmp"))
+    assert (len(mixed.comparisons), len(rewired.comparisons), len(pruned.comparisons)) == (3, 4, 3)
+    assert rewired.comparisons[-1].startswith("mixer-set − mixer: ")
+    assert "the same wiring left static" in rewired.summary
+    assert "static" not in mixed.summary + pruned.summary
+    assert mixed.rewiring is None
+
+
+def test_without_static_twin(made_up: Any) -> None:
+    finding = finding_about("er-gmp", made_up.rewired())
+    assert finding.rewiring.startswith(
+        "Its density changes, to 0.250 in the end, which its twins are matched to: it has no static twin. 4 events "
+    )
+
+
+def test_nothing_about_rewiring_before_it_is_done(made_up: Any) -> None:
+    folder = made_up.rewired()
+    for seed in range(3):
+        made_up.remove_summary("mixer-set", seed)
+    assert finding_about("mixer-set", folder).rewiring is None

@@ -61,6 +61,17 @@ def test_patterns_by_name(model, generator):
     assert type(sparse[3]) is nn.Linear
 
 
+def test_wirings_by_name(model, generator):
+    wiring = ErdosRenyi(0.25, block=(4, 2)).wire(16, 32, generator=generator)
+    sparse = sparsify(model, {"0": wiring, "3": ErdosRenyi(0.5)}, keep_weights=True, generator=generator)
+    assert sparse[0].wiring is wiring
+    assert torch.equal(sparse[0].dense_weight(), model[0].weight * wiring.mask())
+    assert type(sparse[2][0]) is nn.Linear
+    with pytest.raises(ValueError, match=r"layer '3': its wiring must be from 32 to 10 neurons, got Wiring\(16 → 32"):
+        sparsify(model, {"3": wiring}, generator=generator)
+    assert sparsify(model[0], {"": wiring}, generator=generator).wiring is wiring
+
+
 def test_same_generator_same_model_and_no_global_draws(model):
     state = torch.get_rng_state()
     first, second = (sparsify(model, ErdosRenyi(0.3), generator=torch.Generator().manual_seed(3)) for _ in range(2))

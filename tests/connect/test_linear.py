@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -6,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from neuropil.connect import Dense, Ensembles, ErdosRenyi, SmallWorld, SparseLinear, Wiring
+from neuropil.connect import Dense, Ensembles, ErdosRenyi, SmallWorld, SparseLinear, Wiring, densify
+from neuropil.connect.kernels import KERNELS
 from neuropil.randomness import stream
 from neuropil.testing import assert_kernels_agree, assert_module
 
@@ -245,3 +247,144 @@ def test_layers_can_be_built_under_another_default_device(generator):
     layer.load_state_dict(real.state_dict(), assign=True)
     x = torch.randn(3, 16)
     assert torch.equal(layer(x), real(x))
+
+
+def with_silence(wiring, *, share=0.5, dtype=torch.float64, kernel="auto", seed=0):
+    """A layer with about this share of silent blocks."""
+    layer = SparseLinear(wiring, generator=stream(seed, "weights"), dtype=dtype, kernel=kernel)
+    layer.set_silent(torch.rand(wiring.n_blocks, generator=stream(seed, "silent")) < share)
+    return layer
+
+
+def heard(layer):
+    """Which connections transmit, bool ``[out, in]``: a loop over blocks."""
+    wiring = layer.wiring
+    mask, silent = torch.zeros(wiring.shape, dtype=torch.bool), layer.silent
+    rows, columns = wiring.block
+    for k in range(wiring.n_blocks):
+        if silent is None or not silent[k]:
+            for o in wiring.out_order[wiring.block_rows[k] * rows :][:rows]:
+                for i in wiring.in_order[wiring.block_columns[k] * columns :][:columns]:
+                    if o >= 0 and i >= 0:
+                        mask[o, i] = True
+    return mask
+
+
+@given(wirings(), st.integers(0, 4), st.sampled_from([0.0, 0.5, 1.0]))
+def test_silent_blocks_learn_but_transmit_nothing(wiring, batch, share):
+    for name in [name for name, kernel in KERNELS.items() if not kernel.obstacle(wiring)]:
+        layer = with_silence(wiring, share=share, kernel=name)
+        sends = heard(layer)
+        assert layer.n_transmitting == int(sends.sum())
+        x = torch.randn(batch, wiring.in_features, generator=stream(0, "x"), dtype=torch.float64, requires_grad=True)
+        incoming = torch.randn(batch, wiring.out_features, generator=stream(0, "g"), dtype=torch.float64)
+        y = layer(x)
+        y.backward(incoming)
+        # the dense twin: A in the forward pass, B for the gradient of the weights
+        other = copy.deepcopy(layer)
+        other.set_silent(None)
+        assert torch.equal(other.dense_weight() * sends, layer.dense_weight())
+        dense = (other.dense_weight() * sends).detach().requires_grad_()
+        plain = x.detach().clone().requires_grad_()
+        expected = nn.functional.linear(plain, dense, layer.bias.detach())
+        expected.backward(incoming)
+        target = torch.zeros_like(dense)
+        targets, sources = (side.expand(layer.weight.shape) for side in layer.weight_units())
+        real = (targets >= 0) & (sources >= 0)
+        target[targets[real], sources[real]] = layer.weight.grad[real]
+        torch.testing.assert_close(y, expected, rtol=0, atol=1e-10)
+        torch.testing.assert_close(x.grad, plain.grad, rtol=0, atol=1e-10)
+        torch.testing.assert_close(target, dense.grad * wiring.mask(), rtol=0, atol=1e-10)
+        assert not layer.weight.grad[~real].any()
+
+
+@pytest.mark.parametrize("block", [(1, 1), ("group", 1), (4, 4)])
+def test_contract_with_silent_blocks(block, generator):
+    wiring = Ensembles(n_groups=4, grouping="interleaved", block=block).wire(32, 16, generator=generator)
+    layer = with_silence(wiring)
+    assert_module(layer, torch.randn(5, 32, generator=generator, dtype=torch.float64))
+    x = torch.randn(3, 32, generator=generator, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: layer(x).tanh(), x)
+    torch.testing.assert_close(densify(layer)(x), layer(x))
+
+
+def test_nobody_silent_is_as_before(generator):
+    layer = SparseLinear(ErdosRenyi(0.5).wire(8, 6, generator=generator))
+    shown, keys = repr(layer), layer.state_dict().keys()
+    for blocks in (None, torch.zeros(layer.wiring.n_blocks, dtype=torch.bool)):
+        layer.set_silent(torch.ones(layer.wiring.n_blocks, dtype=torch.bool))
+        assert torch.equal(layer(torch.ones(2, 8)), layer.bias.expand(2, 6))
+        layer.set_silent(blocks)
+        assert layer.silent is None
+        assert layer.effective_weight() is layer.weight
+        assert (repr(layer), layer.state_dict().keys()) == (shown, keys)
+
+
+def test_repr_says_who_is_silent():
+    layer = SparseLinear(Wiring.from_mask([[1, 1, 0], [0, 1, 1]]))
+    layer.set_silent(torch.tensor([False, False, False, True]))
+    assert "density=0.6667, silent=0.25, bias=True" in repr(layer)
+    assert (layer.dense_weight() != 0).tolist() == [[True, True, False], [False, True, False]]
+
+
+@pytest.mark.parametrize("block", [(1, 1), ("group", 1), (2, 2)])
+def test_state_carries_who_is_silent(block, generator):
+    pattern = Ensembles(n_groups=4, p_inter=0.3, block=block)
+    first, second = (with_silence(pattern.wire(16, 8, generator=generator), seed=i) for i in range(2))
+    x = torch.randn(3, 16, dtype=torch.float64)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(second.silent, first.silent)
+    assert torch.equal(second(x), first(x))
+    plain = SparseLinear(first.wiring, dtype=torch.float64)
+    second.load_state_dict(plain.state_dict())  # as a state of before there was silence
+    assert second.silent is None
+    assert torch.equal(second(x), plain(x))
+    plain.load_state_dict(first.state_dict())
+    assert torch.equal(plain(x), first(x))
+    model, twin = nn.Sequential(first), nn.Sequential(second)
+    twin.load_state_dict(model.state_dict())
+    assert torch.equal(twin(x), first(x))
+    state = first.state_dict()
+    with pytest.raises(RuntimeError, match="set_silent: blocks must be a bool for each of the"):
+        second.load_state_dict({**state, "silent": state["silent"][1:]})
+    with pytest.raises(RuntimeError, match="Unexpected key.*silently"):
+        second.load_state_dict({**state, "silently": state["silent"]})
+
+
+@pytest.mark.parametrize("block", [(1, 1), ("group", 1), (2, 2)])
+def test_rewiring_keeps_who_is_silent(block, generator):
+    pattern = Ensembles(n_groups=4, p_intra=0.6, p_inter=0.4, block=block)
+    before, after = (pattern.wire(16, 8, generator=generator) for _ in range(2))
+    layer = with_silence(before)
+    was = heard(layer)
+    layer.rewire(after)
+    assert torch.equal(heard(layer), after.mask() & (was | ~before.mask()))
+    layer.set_silent(torch.ones(after.n_blocks, dtype=torch.bool))
+    layer.rewire(before)
+    came = before.mask() & ~after.mask()
+    assert torch.equal(heard(layer), came)
+    layer.set_silent(None)
+    layer.rewire(after)
+    assert layer.silent is None
+
+
+def test_silence_moves_with_the_layer(generator):
+    for block in ((1, 1), ("group", 1)):
+        layer = with_silence(Ensembles(n_groups=4, block=block).wire(16, 8, generator=generator))
+        single = copy.deepcopy(layer).float()
+        assert torch.equal(single.silent, layer.silent)
+        assert single(torch.ones(2, 16)).dtype == torch.float32
+        assert copy.deepcopy(layer).to("meta")(torch.empty(2, 16, device="meta", dtype=torch.float64)).shape == (2, 8)
+        single.set_silent(None)
+        assert layer.silent is not None
+
+
+def test_who_is_silent_must_be_said_for_each_block():
+    layer = SparseLinear(Ensembles(n_groups=4, block=("group", 1), p_inter=0.0).wire(16, 8))
+    with pytest.raises(
+        ValueError,
+        match=r"SparseLinear.set_silent: blocks must be a bool for each of the 16 blocks, got torch.bool of shape \(8, 16\)",
+    ):
+        layer.set_silent(layer.wiring.mask())
+    with pytest.raises(ValueError, match="got torch.float32 of shape"):
+        layer.set_silent(torch.ones(16))

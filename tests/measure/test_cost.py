@@ -45,6 +45,21 @@ def test_padded_blocks_are_not_counted():
     assert count_parameters(layer) == network_cost(layer, torch.zeros(1, 7)).connections == live
 
 
+def test_silent_connections_are_parameters_but_cost_nothing():
+    for wiring in (
+        Ensembles(n_groups=3, p_inter=0.0, block=("group", "group"), uneven=True).wire(7, 8),
+        Ensembles(n_groups=3, p_inter=0.0, uneven=True).wire(7, 8),
+    ):
+        layer = SparseLinear(wiring, bias=False)
+        layer.set_silent(torch.from_numpy(wiring.block_rows == wiring.block_rows.max()))
+        silent = 2 * 2 if wiring.block != (1, 1) else 2
+        cost = network_cost(layer, torch.zeros(2, 7))
+        assert cost == Cost(parameters=19, connections=19 - silent, possible_connections=56,
+                            multiply_accumulates=19 - silent)  # fmt: skip
+        layer.set_silent(torch.ones(wiring.n_blocks, dtype=torch.bool))
+        assert network_cost(layer, torch.zeros(2, 7)).density == 0
+
+
 def test_patch_encoder_by_hand():
     # 3 × 8 × 8 patches, 32 features each, 16 patches; then 512 → 10
     net = nn.Sequential(models.PatchEncoder((3, 32, 32)), nn.Linear(512, 10))

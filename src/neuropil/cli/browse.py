@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -17,14 +17,21 @@ from rich.text import Text
 
 from neuropil.cli.runs import DataRoot
 
-Topic = Annotated[str | None, typer.Argument(help="recipes, patterns or data; default: all.", show_default=False)]
+Topic = Annotated[
+    str | None, typer.Argument(help="recipes, patterns, rewiring or data; default: all.", show_default=False)
+]
 
 
 def list_(topic: Topic = None) -> None:
-    """List what there is: recipes, wiring patterns, data sets."""
+    """List what there is: recipes, wiring patterns, ways to rewire, data sets."""
     from neuropil.compare.registry import nearest
 
-    topics: dict[str, Callable[[], dict[str, str]]] = {"recipes": _recipes, "patterns": _patterns, "data": _data_sets}
+    topics: dict[str, Callable[[], dict[str, str]]] = {
+        "recipes": _recipes,
+        "patterns": _patterns,
+        "rewiring": _rewirings,
+        "data": _data_sets,
+    }
     if topic is not None and topic not in topics:
         raise ValueError(f"list: topic must be one of {', '.join(topics)}, got {topic!r}{nearest(topic, [*topics])}")
     console = Console()
@@ -41,10 +48,12 @@ def list_(topic: Topic = None) -> None:
     console.print("more on one of them: neuropil show NAME", style="dim")
 
 
-def show(name: Annotated[str, typer.Argument(help="Name of a recipe, a pattern or a data set.")]) -> None:
-    """Show one recipe, pattern or data set: what it is, where it comes from, its settings."""
+def show(
+    name: Annotated[str, typer.Argument(help="Name of a recipe, a pattern, a way to rewire or a data set.")],
+) -> None:
+    """Show one recipe, pattern, way to rewire or data set: what it is, where it comes from, its settings."""
     from neuropil.compare.recipe import bundled_recipes
-    from neuropil.compare.registry import ARRANGEMENTS, PATTERNS, nearest
+    from neuropil.compare.registry import ARRANGEMENTS, PATTERNS, REWIRINGS, nearest
     from neuropil.data import SOURCES
     from neuropil.models import mixer
 
@@ -61,6 +70,9 @@ def show(name: Annotated[str, typer.Argument(help="Name of a recipe, a pattern o
         _print_text(_text(mixer, until="Args:").removeprefix("Return "), console)
         console.print()
         _show_pattern(name, ARRANGEMENTS[name][0], console, without=ARRANGEMENTS[name][1])
+    if name in REWIRINGS:
+        found = True
+        _show_rewiring(name, console)
     if name in bundled_recipes():
         found = True
         path = bundled_recipes()[name]
@@ -72,7 +84,7 @@ def show(name: Annotated[str, typer.Argument(help="Name of a recipe, a pattern o
         found = True
         _show_recipe_keys(console)
     if not found:
-        known = [*bundled_recipes(), *PATTERNS, *ARRANGEMENTS, *SOURCES, "recipe"]
+        known = [*bundled_recipes(), *PATTERNS, *ARRANGEMENTS, *REWIRINGS, *SOURCES, "recipe"]
         raise ValueError(f"show: name must be one that `neuropil list` shows, got {name!r}{nearest(name, known)}")
 
 
@@ -108,6 +120,12 @@ def _patterns() -> dict[str, str]:
 
     lines = {name: _first_line(cls) for name, cls in PATTERNS.items()}
     return lines | dict.fromkeys(ARRANGEMENTS, _first_line(mixer))
+
+
+def _rewirings() -> dict[str, str]:
+    from neuropil.compare.registry import REWIRINGS
+
+    return {name: _first_line(preset) for name, preset in REWIRINGS.items()}
 
 
 def _data_sets() -> dict[str, str]:
@@ -148,11 +166,31 @@ def _show_pattern(name: str, cls: type, console: Console, *, without: frozenset[
     """Print a pattern's docstring up to its example, then its settings with their defaults."""
     console.print(f"[bold]pattern {name}[/]  [dim]{cls.__module__}.{cls.__qualname__}[/]\n")
     _print_text(_text(cls, until="\nExample:"), console)
+    _print_settings(
+        {field.name: field.default for field in dataclasses.fields(cls) if field.name not in without},
+        dataclasses.MISSING,
+        console,
+    )
+
+
+def _show_rewiring(name: str, console: Console) -> None:
+    """Print a preset's docstring up to its example, then its settings with their defaults."""
+    from neuropil.compare.registry import REWIRINGS
+
+    preset = REWIRINGS[name]
+    console.print(f"[bold]rewiring {name}[/]  [dim]{preset.__module__}.{preset.__qualname__}[/]\n")
+    _print_text(_text(preset, until="\nExample:"), console)
+    parameters = inspect.signature(preset).parameters.values()
+    _print_settings({p.name: p.default for p in parameters}, inspect.Parameter.empty, console)
+    required = "".join(f", {p.name}: …" for p in parameters if p.default is inspect.Parameter.empty)
+    short = f"rewiring: {name}" if not required else f"rewiring: {{rule: {name}{required}}}"
+    console.print(f"\nan arm: {{pattern: mixer, {short}}}", highlight=False)
+
+
+def _print_settings(defaults: Mapping[str, Any], missing: Any, console: Console) -> None:
     table = Table("setting", "default", title="\nin a recipe", title_justify="left", box=None, padding=(0, 2))
-    for field in dataclasses.fields(cls):
-        if field.name not in without:
-            required = field.default is dataclasses.MISSING
-            table.add_row(field.name, "(required)" if required else escape(str(field.default)))
+    for name, default in defaults.items():
+        table.add_row(name, "(required)" if default is missing else escape(str(default)))
     if table.row_count:
         console.print(table)
 
@@ -192,4 +230,8 @@ def _show_recipe_keys(console: Console) -> None:
                 default = "(required)" if field.is_required() else escape(str(field.default))
                 table.add_row(prefix + key, default, field.description)
     console.print(table)
-    console.print("\nan arm: {pattern: NAME, setting: value, …}, or {layers: a list of one such for each hidden layer}")
+    console.print(
+        "\nan arm: {pattern: NAME, setting: value, …}, or {layers: a list of one such for each hidden layer}; beside "
+        "either, readout: {pattern: NAME, …}, and rewiring: NAME or {rule: NAME, setting: value, …}, where the wiring "
+        "changes in the course of training; see neuropil list patterns, neuropil list rewiring"
+    )

@@ -9,28 +9,43 @@ from rich.table import Table
 if TYPE_CHECKING:
     from neuropil.compare import Results
 
-_WIDE = 160  # from this many characters on, cost and differences stand side by side
-_N_DIFFERENCES = 3
+_WIDE = 160  # from this many characters on, cost and three differences stand side by side
+_DIFFERENCE_WIDTH = 18  # of each one more
 _ONLY_WHERE_WIDE = "multiply-accumulates"
 
 
 def print_results(results: "Results", console: Console) -> None:
     """Print what each arm costs and reaches, its differences to its twins, and what they allow one to say."""
     from neuropil.compare import findings, table_rows
+    from neuropil.compare.table import DIFFERENCE
 
     header, rows = table_rows(results)
     controls = [arm.arm.is_control for arm in results.arms.values()]
-    split = len(header) - _N_DIFFERENCES
-    everything = list(range(len(header)))
-    narrow = [i for i in everything[:split] if not header[i].startswith(_ONLY_WHERE_WIDE)]
-    parts = [everything] if console.width >= _WIDE else [narrow, [0, *everything[split:]]]
-    for columns in parts:
-        _print_table([header[i] for i in columns], [[row[i] for i in columns] for row in rows], controls, console)
+
+    def table(columns: list[int]) -> Table:
+        return _table([header[i] for i in columns], [[row[i] for i in columns] for row in rows], controls)
+
+    unlimited = console.options.update(width=10_000)
+    differences = [i for i, title in enumerate(header) if title.startswith(DIFFERENCE)]
+    if console.width >= _WIDE + _DIFFERENCE_WIDTH * (len(differences) - 3):
+        tables = [table([*range(len(header))])]
+    else:
+        cost = [i for i, title in enumerate(header) if i not in differences and not title.startswith(_ONLY_WHERE_WIDE)]
+        tables = [table(cost)]
+        while differences:  # as many in one table as there is room for
+            n = len(differences)
+            while n > 1 and console.measure(table([0, *differences[:n]]), options=unlimited).maximum > console.width:
+                n -= 1
+            tables.append(table([0, *differences[:n]]))
+            differences = differences[n:]
+    for part in tables:
+        console.print(part)
+        console.print()
     for finding in findings(results):
         console.print(f"[bold]{escape(finding.arm)}[/]: {escape(finding.summary)}", highlight=False)
 
 
-def _print_table(header: list[str], rows: list[list[str]], controls: list[bool], console: Console) -> None:
+def _table(header: list[str], rows: list[list[str]], controls: list[bool]) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
     for i, title in enumerate(header):
         breakable = title.startswith(("seconds", "peak"))
@@ -41,5 +56,4 @@ def _print_table(header: list[str], rows: list[list[str]], controls: list[bool],
             # the first line of a cell: the second one explains or gives a range, which the report has room for
             cells = [row[0].partition("\n")[0], *(cell if "[" in cell else cell.partition("\n")[0] for cell in row[1:])]
             table.add_row(*(escape(cell) for cell in cells), style="dim" if control else None)
-    console.print(table)
-    console.print()
+    return table

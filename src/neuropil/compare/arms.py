@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
+import torch
+
 from neuropil.compare.recipe import Recipe, RecipeError
-from neuropil.compare.registry import (
-    describe_pattern,
-    read_rewiring,
-    split_arm,
-)
+from neuropil.compare.registry import describe_pattern, read_rewiring, split_arm
 from neuropil.connect import Dense, ErdosRenyi, Pattern
 from neuropil.data import SOURCES
-from neuropil.models import layer_sizes, twin_arguments
+from neuropil.models import ensemble_net, layer_sizes, twin_arguments
 from neuropil.randomness import stream
+from neuropil.rewire import Rewiring
 
 
 @dataclass
@@ -75,6 +75,7 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
         }
         try:
             _try_wiring(arguments)
+            _try_rewiring(arm, arguments)
             wanted = twin_arguments(**_at_the_end(arm, arguments))
         except ValueError as error:
             raise RecipeError(f"recipe {recipe.name}: arms.{arm.name}: {error}") from error
@@ -169,6 +170,14 @@ def _without_repeats(values: list[str]) -> list[str]:
     return values[:1] if len(set(values)) == 1 else values
 
 
+def _try_rewiring(arm: Arm, arguments: dict[str, Any]) -> None:
+    """Put a rewiring with limits on a network of these wirings: limits that cannot be met are found before any run."""
+    rewiring = None if arm.rewiring is None else read_rewiring(arm.rewiring)
+    if isinstance(rewiring, Rewiring) and (rewiring.limits.within is not None or rewiring.limits.constant_fan_in):
+        net = ensemble_net(**arguments)
+        rewiring.attach(net, torch.optim.SGD(net.parameters()))
+
+
 def _try_wiring(arguments: dict[str, Any]) -> None:
     """Draw each wiring once, so that one that does not fit is found before anything runs."""
     sizes = layer_sizes(arguments)
@@ -176,6 +185,12 @@ def _try_wiring(arguments: dict[str, Any]) -> None:
     layers.append(("read-out", arguments["readout"], (arguments["hidden"][-1], arguments["n_classes"])))
     for title, pattern, size in layers:
         try:
-            pattern.wire(*size, generator=stream(0, "trial"))
+            _draw_once(pattern, size)
         except ValueError as error:
             raise ValueError(f"{title}: {error}") from error
+
+
+@cache
+def _draw_once(pattern: Pattern, size: tuple[int, int]) -> None:
+    """Draw a wiring that is of no further use, unless the same was drawn without an error before."""
+    pattern.wire(*size, generator=stream(0, "trial"))

@@ -1,6 +1,7 @@
 """The look that all pictures of a report share, and how they become strings.
 
-Colours and dashes are told apart by the colour-blind and in print: arms in blue, controls in greys.
+Colours and dashes are told apart by the colour-blind and in print: arms in blue, controls in greys,
+the static twin of a rewired arm in orange.
 """
 
 import base64

@@ -106,9 +106,7 @@ def describe_network(net: EnsembleNet, input_shape: tuple[int, int, int]) -> dic
     cost = network_cost(net, torch.zeros(1, *input_shape))
     hidden = [layer for layer in net.hidden if isinstance(layer, nn.Linear | SparseLinear)]
     wired = [*hidden, net.readout] if isinstance(net.readout, SparseLinear) else hidden
-    live = sum(
-        layer.wiring.n_connections if isinstance(layer, SparseLinear) else layer.weight.numel() for layer in wired
-    )
+    live = sum(layer.n_transmitting if isinstance(layer, SparseLinear) else layer.weight.numel() for layer in wired)
     return {
         "parameters": cost.parameters,
         "density": live / sum(layer.in_features * layer.out_features for layer in wired),

@@ -9,7 +9,6 @@ import numpy as np
 
 from neuropil.compare.arms import run_recipe
 from neuropil.compare.drawing import ARM, INK, data_uri, mean, new_figure, over_seeds, style, to_svg
-from neuropil.compare.labels import TWIN_WORDS
 from neuropil.compare.results import ArmResult, Results
 from neuropil.compare.sentences import FEWEST_SEEDS, verdict
 from neuropil.connect import SparseLinear, Wiring
@@ -17,11 +16,14 @@ from neuropil.connect import SparseLinear, Wiring
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from neuropil.models import EnsembleNet
+
 # one look for each twin, the same in every panel: colour, dashes, width, marker
 _TWIN_LOOKS: dict[str, tuple[str, Any, float, str]] = {
     "dense-same-width": ("#3c4148", "solid", 1.1, "s"),
     "dense-same-parameters": ("#6f757d", (0, (4, 1.6)), 1.3, "D"),
     "erdos-renyi": ("#7d848c", (0, (1.2, 1.2)), 1.6, "^"),
+    "static": ("#c46a12", (0, (6, 1.5, 1.2, 1.5)), 1.3, "o"),
 }
 _PANELS_A_ROW = 3
 _PIXELS_AN_INCH = 130  # of wirings, whose fine grain makes large files
@@ -30,7 +32,7 @@ _SKIPPED = 6  # from this many epochs on, the first ones may leave the picture b
 
 
 def learning_curves(results: Results) -> str | None:
-    """Draw validation accuracy by epoch: a panel for each sparse arm, with its three twins.
+    """Draw validation accuracy by epoch: a panel for each sparse arm, with its twins.
 
     Lines are means over the seeds that have come as far, the band of the arm reaches from the lowest to the
     highest seed. All panels share their axes, whose lower end leaves out the steep beginning.
@@ -48,9 +50,10 @@ def learning_curves(results: Results) -> str | None:
     panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
     for arm, ax in zip(shown, panels.flat, strict=False):
         style(ax)
-        for kind, (colour, dashes, width, _) in _TWIN_LOOKS.items():
-            means = over_seeds(curves[arm.arm.twins[kind]] if arm.arm.twins else [], mean)
-            ax.plot(*means, color=colour, linestyle=dashes, linewidth=width, label=TWIN_WORDS[kind])
+        for kind, words in results.twin_words.items():
+            colour, dashes, width, _ = _TWIN_LOOKS[kind]
+            means = over_seeds(curves[arm.arm.twins[kind]] if kind in arm.arm.twins else [], mean)
+            ax.plot(*means, color=colour, linestyle=dashes, linewidth=width, label=words)
         own = curves[arm.arm.name]
         low, high = over_seeds(own, min), over_seeds(own, max)
         ax.fill_between(low[0], low[1], high[1], color=ARM, alpha=0.22, linewidth=0)
@@ -70,31 +73,34 @@ def learning_curves(results: Results) -> str | None:
     if results.sparse_arms:
         handles, labels = panels[0, 0].get_legend_handles_labels()
         order = [len(handles) - 1, *range(len(handles) - 1)]
+        n_legend = 2 if n_columns < 3 else 4 if len(handles) == 4 else 3
         figure.legend(
             [handles[i] for i in order], [labels[i] for i in order], loc="outside upper left",
-            ncols=2 if n_columns < 3 else 4, frameon=False, handlelength=2.6, columnspacing=1.4, fontsize=8,
+            ncols=n_legend, frameon=False, handlelength=2.6, columnspacing=1.4, fontsize=8,
         )  # fmt: skip
     return to_svg(figure, "curves")
 
 
 def differences(results: Results) -> str | None:
-    """Draw the paired difference of every sparse arm to its three twins, with intervals, around a line at 0.
+    """Draw the paired difference of every sparse arm to its twins, with intervals, around a line at 0.
 
-    Full points: the interval leaves out 0. Returns an SVG picture as a data URI, or None where there is
-        nothing yet.
+    Full points: the interval leaves out 0.
+
+    Returns:
+        An SVG picture as a data URI, or None where there is nothing yet.
     """
     arms = results.sparse_arms
     found = [d.accuracy for arm in arms for d in arm.differences.values() if d.accuracy is not None]
     if not found:
         return None
     figure = new_figure(8.75, 0.9 + 0.26 * len(arms))
-    panels = figure.subplots(1, len(TWIN_WORDS), sharey=True, sharex=True)
-    for ax, (kind, words) in zip(panels, TWIN_WORDS.items(), strict=True):
+    panels = figure.subplots(1, len(results.twin_words), sharey=True, sharex=True)
+    for ax, (kind, words) in zip(panels, results.twin_words.items(), strict=True):
         style(ax)
         ax.grid(visible=False, axis="y")
         ax.axvline(0, color=INK, linewidth=0.9)
         for y, arm in enumerate(arms):
-            difference = arm.differences[kind].accuracy
+            difference = arm.differences[kind].accuracy if kind in arm.differences else None
             if difference is None:
                 continue
             if difference.interval is not None:
@@ -134,7 +140,8 @@ def accuracy_by_time(results: Results) -> str | None:
 def wiring_pictures(results: Results) -> dict[str, str]:
     """Draw the wirings of each arm that is not dense, one picture an arm, its layers side by side.
 
-    The wirings are drawn anew from the recipe's first seed, from the streams that the run itself has used.
+    A rewired arm starts like its static twin, and is left out where it has one. The wirings are drawn anew from the
+    recipe's first seed, from the streams that the run itself has used.
 
     Returns:
         PNG pictures as data URIs, by the name of the arm.
@@ -142,7 +149,7 @@ def wiring_pictures(results: Results) -> dict[str, str]:
     return {
         name: _wirings(wirings)
         for name, arm in results.arms.items()
-        if not arm.arm.is_dense and (wirings := rebuild_wirings(results, arm))
+        if not arm.arm.is_dense and "static" not in arm.arm.twins and (wirings := rebuild_wirings(results, arm))
     }
 
 
@@ -151,14 +158,18 @@ def rebuild_wirings(results: Results, arm: ArmResult) -> dict[int, Wiring]:
 
     Dense layers have none.
     """
+    layers = [layer for layer in rebuild_network(results, arm).hidden if hasattr(layer, "out_features")]
+    return {i: layer.wiring for i, layer in enumerate(layers, start=1) if isinstance(layer, SparseLinear)}
+
+
+def rebuild_network(results: Results, arm: ArmResult) -> "EnsembleNet":
+    """Return the network of an arm as the first seed starts with it."""
     from neuropil.compare.execute import build_network
     from neuropil.data import SOURCES
 
     source = SOURCES[results.recipe.data.name]
     recipe = run_recipe(results.recipe, arm.arm, results.recipe.seeds[0])
-    net = build_network(recipe, source.image_shape, source.n_classes)
-    layers = [layer for layer in net.hidden if hasattr(layer, "out_features")]
-    return {i: layer.wiring for i, layer in enumerate(layers, start=1) if isinstance(layer, SparseLinear)}
+    return build_network(recipe, source.image_shape, source.n_classes)
 
 
 def _wirings(wirings: Mapping[int, Wiring]) -> str:
@@ -197,7 +208,12 @@ def _scatter(
     ax = figure.subplots()
     style(ax)
     ax.set_xscale("log")
-    looks = {twin: _TWIN_LOOKS[kind] for arm in results.sparse_arms for kind, twin in arm.arm.twins.items()}
+    looks = {
+        twin: _TWIN_LOOKS[kind]
+        for arm in results.sparse_arms
+        for kind, twin in arm.arm.twins.items()
+        if twin in results.controls
+    }
     points = []
     for arm, accuracy, x in shown:
         colour, _, _, marker = looks.get(arm.arm.name, (ARM, None, None, "o"))

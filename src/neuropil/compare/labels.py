@@ -55,6 +55,8 @@ def describe_arm(arm: Arm) -> str:
         widths = list(dict.fromkeys(arm.hidden))
         return f"dense, width {widths[0]}" if len(widths) == 1 else f"dense, widths {'–'.join(map(str, arm.hidden))}"
     words = _describe_layers(arm.patterns)
+    if not isinstance(arm.readout, Dense):
+        words += f", read-out {describe(arm.readout)}"
     return words if arm.rewiring is None else f"{words}, {name_rewiring(arm.rewiring)}"
 
 

@@ -114,7 +114,7 @@ def _context() -> Any:
     if sys.platform == "win32":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["neuropil.compare.execute", "sklearn.datasets"])  # the latter for the digits
+    context.set_forkserver_preload(["neuropil.compare.execute", "neuropil.connect.merge", "sklearn.datasets"])  # the last for the digits
     return context
 
 

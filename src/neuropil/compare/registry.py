@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError, validate_call
 from neuropil import rewire
 from neuropil.connect import Dense, Ensembles, ErdosRenyi, Pattern, ScaleFree, SmallWorld
 from neuropil.models import mixer
-from neuropil.rewire import Rewiring
+from neuropil.rewire import Rewiring, TopKastRewiring
 
 PATTERNS: dict[str, type[Pattern]] = {
     "dense": Dense,
@@ -22,7 +22,7 @@ PATTERNS: dict[str, type[Pattern]] = {
 }
 # wirings of a whole network: settings are those of the pattern, less what the arrangement fixes
 ARRANGEMENTS: dict[str, tuple[type[Pattern], frozenset[str]]] = {"mixer": (Ensembles, frozenset({"grouping"}))}
-REWIRINGS: dict[str, Callable[..., Rewiring]] = {
+REWIRINGS: dict[str, Callable[..., Rewiring | TopKastRewiring]] = {
     "static": rewire.static,
     "set": rewire.set_,
     "rigl": rewire.rigl,
@@ -35,6 +35,7 @@ REWIRINGS: dict[str, Callable[..., Rewiring]] = {
     "srigl": rewire.srigl,
     "gmp": rewire.gmp,
     "granet": rewire.granet,
+    "top-kast": rewire.top_kast,
 }
 
 
@@ -120,7 +121,7 @@ def plain_rewiring(description: Any) -> dict[str, Any] | None:
     return settings
 
 
-def read_rewiring(description: Mapping[str, Any]) -> Rewiring:
+def read_rewiring(description: Mapping[str, Any]) -> Rewiring | TopKastRewiring:
     """Return the rewiring that ``{"rule": name, **settings}`` describes.
 
     Raises:
@@ -168,6 +169,6 @@ def first_problem(error: ValidationError, *, prefix: str = "") -> str:
         return str(problem["ctx"]["error"])
     where = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("function-", "tuple[", "list[")))
     what = problem["msg"][0].lower() + problem["msg"][1:]
-    if problem["type"] == "missing":
+    if problem["type"].startswith("missing"):
         return f"{prefix}{where} is missing"
     return f"{prefix}{where}: {what}, got {problem['input']!r}"

@@ -11,11 +11,14 @@ from typing import Any
 
 import yaml
 
-from neuropil.compare import figures
+from neuropil.compare import figures, rewiring_figures
 from neuropil.compare.recipe import Recipe
+from neuropil.compare.registry import plain_rewiring, split_arm
 from neuropil.compare.results import Results, RunResult, load_results
+from neuropil.compare.rewiring_words import describe_rewiring, name_rule
 from neuropil.compare.sentences import FEWEST_SEEDS, caveats, findings
 from neuropil.compare.table import table_columns, table_rows
+from neuropil.connect import Dense
 from neuropil.data import SOURCES
 
 # environment.json's names, in the order of the report; all others follow as they are
@@ -93,6 +96,10 @@ def render_report(results: Results) -> str:
         by_parameters=figures.accuracy_by_parameters(results),
         by_time=figures.accuracy_by_time(results),
         wirings=sorted(figures.wiring_pictures(results).items(), key=lambda item: item[0] in controls),
+        rewirings=_rewirings(results),
+        has_static="static" in results.twin_words,
+        static_control=any(arm.arm.twins.get("static") in results.controls for arm in results.rewired_arms),
+        starts_like=_starts_like(results),
         labels={name: arm.label for name, arm in results.arms.items()},
         fewest_seeds=FEWEST_SEEDS,
         notices=collect_notices(results),
@@ -125,9 +132,11 @@ def describe_setting(recipe: Recipe) -> str:
         encoder = f"a patch encoder, {grid} patches with {_count(model.patch_channels, 'feature')} each"
     network = (
         f"Network: {encoder}, then {_count(len(model.hidden), 'hidden layer')} of "
-        f"{', '.join(f'{n:,}' for n in model.hidden)} neurons, each with a ReLU, then a dense read-out. Arms differ in "
-        "the wiring of the hidden layers alone; only the dense twin of the same parameters is narrower."
+        f"{', '.join(f'{n:,}' for n in model.hidden)} neurons, each with a ReLU, then a {_readout(recipe)}. "
+        f"{_wirings_differ(recipe)}; only the dense twin of the same parameters is narrower."
     )
+    if model.start == "kaiming":
+        network += " Weights start uniform at Kaiming's scale, biases at 0."
     optimizer = {"adam": "Adam", "adamw": "AdamW", "sgd": f"SGD with momentum {training.momentum:g}"}
     falling = " falling to 0 along a cosine" if training.schedule == "cosine" else ""
     clipping = "" if training.clip_norm is None else f", gradients clipped to norm {training.clip_norm:g}"
@@ -141,6 +150,51 @@ def describe_setting(recipe: Recipe) -> str:
         "of the weights and the order of the images."
     )
     return " ".join([data, network, how, seeds])
+
+
+def _has_sparse_readout(recipe: Recipe) -> bool:
+    return any(not isinstance(split_arm(arm, len(recipe.model.hidden))[1], Dense) for arm in recipe.arms.values())
+
+
+def _readout(recipe: Recipe) -> str:
+    return "read-out, dense where nothing else is said" if _has_sparse_readout(recipe) else "dense read-out"
+
+
+def _wirings_differ(recipe: Recipe) -> str:
+    """Say in what arms differ: in where their wiring starts, and in whether it changes."""
+    rewirings = {name: plain_rewiring(arm.get("rewiring")) for name, arm in recipe.arms.items()}
+    rewired = [f"{name} by {name_rule(rewiring)}" for name, rewiring in rewirings.items() if rewiring is not None]
+    layers = "hidden layers and the read-out" if _has_sparse_readout(recipe) else "hidden layers"
+    if not rewired:
+        return f"Arms differ in the wiring of the {layers} alone"
+    return (
+        f"Arms differ in the wiring of the {layers} alone: in how it starts, and in whether it is rewired in the "
+        f"course of training ({', '.join(rewired)})"
+    )
+
+
+def _rewirings(results: Results) -> list[tuple[str, str, str, str | None]]:
+    """Return name, label, rule in plain words and picture of each rewired arm."""
+    pictures = rewiring_figures.rewiring_pictures(results)
+    return [
+        (
+            arm.arm.name,
+            arm.label,
+            f"{name_rule(arm.arm.rewiring)}: {describe_rewiring(arm.arm.rewiring)}.",
+            pictures.get(arm.arm.name),
+        )
+        for arm in results.rewired_arms
+        if arm.arm.rewiring is not None
+    ]
+
+
+def _starts_like(results: Results) -> dict[str, str]:
+    """Return, for each static twin, the rewired arms that start with its wiring."""
+    arms: dict[str, list[str]] = {}
+    for arm in results.rewired_arms:
+        if "static" in arm.arm.twins:
+            arms.setdefault(arm.arm.twins["static"], []).append(arm.arm.name)
+    return {twin: ", ".join(names) for twin, names in arms.items()}
 
 
 def describe_progress(results: Results) -> str:

@@ -3,14 +3,16 @@
 import csv
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from neuropil.compare.arms import Arm, expand_arms
-from neuropil.compare.labels import describe_arm
+from neuropil.compare.events import Rewired, read_whole_events, summarize_rewiring
+from neuropil.compare.labels import TWIN_WORDS, describe_arm
 from neuropil.compare.recipe import Recipe, RecipeError, load_recipe
+from neuropil.compare.rewiring_words import compact_rewiring
 from neuropil.compare.statistics import Estimate, Spread, estimate, paired_difference
 from neuropil.train.run import read_json, read_metrics
 
@@ -33,6 +35,7 @@ class RunResult:
         summary: of a run that is done or diverged; otherwise empty.
         metrics: one record an epoch.
         environment: machine and versions.
+        events: what rewiring did, one record an event and layer (:class:`neuropil.rewire.Event` and its epoch).
     """
 
     arm: str
@@ -42,6 +45,7 @@ class RunResult:
     summary: Mapping[str, Any]
     metrics: tuple[Mapping[str, Any], ...]
     environment: Mapping[str, Any]
+    events: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def accuracy(self) -> float | None:
@@ -79,7 +83,8 @@ class ArmResult:
         seconds_per_epoch: of the medians over each run's epochs.
         peak_memory_bytes: of the peaks.
         kernels: of each hidden layer; empty before a run has ended.
-        differences: by the kind of the twin (keys of :data:`neuropil.models.TWINS`).
+        differences: by the kind of the twin (keys of :data:`neuropil.models.TWINS`, and ``static``).
+        rewired: what rewiring came to, mean over seeds; None where the wiring stays, and before a run is done.
     """
 
     arm: Arm
@@ -93,6 +98,7 @@ class ArmResult:
     peak_memory_bytes: Spread | None
     kernels: tuple[str, ...]
     differences: Mapping[str, Difference]
+    rewired: Rewired | None
 
     def count(self, *states: State) -> int:
         """Return how many runs are in one of these states."""
@@ -118,13 +124,24 @@ class Results:
 
     @property
     def controls(self) -> set[str]:
-        """Names of the arms that others are compared with."""
-        return {twin for arm in self.arms.values() for twin in arm.arm.twins.values()}
+        """Names of the arms that others are compared with, but for static ones that the recipe itself asks for."""
+        return _serving([arm.arm for arm in self.arms.values()])
 
     @property
     def sparse_arms(self) -> list[ArmResult]:
         """The arms that are compared with twins of their own."""
         return [arm for arm in self.arms.values() if arm.arm.twins]
+
+    @property
+    def rewired_arms(self) -> list[ArmResult]:
+        """The arms that are rewired while they learn."""
+        return [arm for arm in self.arms.values() if arm.arm.rewiring is not None]
+
+    @property
+    def twin_words(self) -> dict[str, str]:
+        """What arms are compared with, in words, by the kind of twin: ``static`` only where an arm has such a twin."""
+        has_static = any("static" in arm.arm.twins for arm in self.arms.values())
+        return {kind: words for kind, words in TWIN_WORDS.items() if has_static or kind != "static"}
 
     def environments(self) -> dict[str, list[Any]]:
         """Return every value that the runs' environments hold, by name; more than one: machines or versions differ."""
@@ -160,15 +177,15 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
     except (RecipeError, OSError) as error:
         raise ValueError(f"load_results: {path} must hold the recipe of a comparison, got: {error}") from error
     runs = {arm.name: {seed: _read_run(folder, arm.name, seed) for seed in recipe.seeds} for arm in arms}
-    serving = {twin for arm in arms for twin in arm.twins.values()}
+    serving = _serving(arms)
     arms.sort(key=lambda arm: arm.name not in serving)
     return Results(recipe, {arm.name: _summarize(arm, runs) for arm in arms})
 
 
 COLUMNS = (
     "comparison", "arm", "seed", "status", "test_accuracy", "test_loss", "epochs", "parameters", "density",
-    "multiply_accumulates", "seconds_per_epoch", "peak_memory_bytes", "kernels", "data", "hidden", "patches",
-    "threads", "torch", "processor", "commit", "date",
+    "multiply_accumulates", "seconds_per_epoch", "peak_memory_bytes", "kernels", "rewiring", "explored", "modularity",
+    "data", "hidden", "patches", "threads", "torch", "processor", "commit", "date",
 )  # fmt: skip
 
 
@@ -176,7 +193,9 @@ def write_csv(results: Results, path: str | os.PathLike[str]) -> Path:
     """Write one row a run, in the order of arms and seeds; what is not known stays empty.
 
     Columns are those of ``COLUMNS``: accuracy and density in [0, 1], ``status`` a state of
-    :class:`RunResult`, one kernel and one width per hidden layer, parted by spaces.
+    :class:`RunResult`, one kernel and one width per hidden layer, parted by spaces;
+    ``rewiring`` as "set per_epoch=2", and at the end of training the share of possible connections that have been
+    live, and the modularity of the wiring.
 
     Args:
         results: what :func:`load_results` gives.
@@ -193,6 +212,7 @@ def write_csv(results: Results, path: str | os.PathLike[str]) -> Path:
 
 
 def _row(recipe: Recipe, arm: Arm, run: RunResult) -> dict[str, Any]:
+    rewired = summarize_rewiring([run.summary])
     row: dict[str, Any] = {"epochs": len(run.metrics), **run.environment, **run.summary}
     row |= {
         "comparison": recipe.name,
@@ -200,6 +220,9 @@ def _row(recipe: Recipe, arm: Arm, run: RunResult) -> dict[str, Any]:
         "seed": run.seed,
         "status": run.state,
         "kernels": " ".join(run.summary.get("kernels", ())),
+        "rewiring": compact_rewiring(arm.rewiring),
+        "explored": None if rewired is None else rewired.explored,
+        "modularity": None if rewired is None else rewired.modularity,
         "data": recipe.data.name,
         "hidden": " ".join(str(width) for width in arm.hidden),
         "patches": recipe.model.patches,
@@ -227,7 +250,17 @@ def _read_run(folder: Path, arm: str, seed: int) -> RunResult:
         metrics = [record for record in read_metrics(run) if isinstance(record, dict)]
     except UnicodeDecodeError:
         metrics = []
-    return RunResult(arm, seed, state, reason, summary, tuple(metrics), read_json(run / "environment.json") or {})
+    environment = read_json(run / "environment.json") or {}
+    return RunResult(arm, seed, state, reason, summary, tuple(metrics), environment, read_whole_events(run))
+
+
+def _serving(arms: Sequence[Arm]) -> set[str]:
+    """Return the names of the arms that serve as controls.
+
+    One that is wired like a rewired arm, and stays so, is a wiring to be compared where the recipe asks for it.
+    """
+    added = {arm.name for arm in arms if arm.is_control}
+    return added | {twin for arm in arms for kind, twin in arm.twins.items() if kind != "static"}
 
 
 def _is_whole(summary: Mapping[str, Any]) -> bool:
@@ -262,6 +295,7 @@ def _summarize(arm: Arm, runs: Mapping[str, Mapping[int, RunResult]]) -> ArmResu
         peak_memory_bytes=Spread.of(list(own["peak_memory_bytes"].values())),
         kernels=tuple(str(kernel) for kernel in ended[0].summary["kernels"]) if ended else (),
         differences={kind: _compare(own, twin, runs[twin]) for kind, twin in arm.twins.items()},
+        rewired=summarize_rewiring([run.summary for run in ended if run.state == "done"]),
     )
 
 

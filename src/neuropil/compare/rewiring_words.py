@@ -1,11 +1,13 @@
 """Ways to rewire in plain words."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from neuropil.compare.registry import read_rewiring
+from neuropil.compare.registry import REWIRINGS, read_rewiring
 from neuropil.rewire import (
     CannistraciHebb,
+    Contribution,
     Cubic,
     Gradient,
     Hebbian,
@@ -15,6 +17,7 @@ from neuropil.rewire import (
     Mixture,
     Momentum,
     Random,
+    Rewiring,
     Rule,
     Sampled,
     Schedule,
@@ -28,6 +31,7 @@ _NAMES = {
     "set": "SET",
     "rigl": "RigL",
     "g2g": "G2GNet",
+    "hebbian": "Hebbian rule",
     "itop": "ITOP",
     "mest": "MEST",
     "cht": "CHT",
@@ -37,7 +41,7 @@ _NAMES = {
     "granet": "GraNet",
     "top-kast": "Top-KAST",
 }
-_TIMES = {1.0: "once", 2.0: "twice"}
+_TIMES = {1.0: "once", 2.0: "twice", 3.0: "three times", 4.0: "four times", 5.0: "five times"}
 
 
 def name_rewiring(rewiring: Mapping[str, Any]) -> str:
@@ -49,7 +53,8 @@ def name_rewiring(rewiring: Mapping[str, Any]) -> str:
         >>> name_rewiring({"rule": "gmp", "density": 0.1})
         'pruned by GMP, density = 0.1'
     """
-    verb = "pruned" if read_rewiring(rewiring).grow is None else "rewired"
+    found = read_rewiring(rewiring)
+    verb = "pruned" if isinstance(found, Rewiring) and found.grow is None else "rewired"
     settings = [f"{key} = {_plain(value)}" for key, value in rewiring.items() if key != "rule"]
     return ", ".join([f"{verb} by {name_rule(rewiring)}", *settings])
 
@@ -61,7 +66,7 @@ def name_rule(rewiring: Mapping[str, Any]) -> str:
         >>> name_rule({"rule": "rigl", "every": 50})
         'RigL'
     """
-    return _NAMES.get(rewiring["rule"], rewiring["rule"])
+    return _NAMES.get(rewiring["rule"], str(rewiring["rule"]))
 
 
 def compact_rewiring(rewiring: Mapping[str, Any] | None) -> str:
@@ -73,7 +78,9 @@ def compact_rewiring(rewiring: Mapping[str, Any] | None) -> str:
     """
     if rewiring is None:
         return ""
-    return " ".join([rewiring["rule"], *(f"{key}={_plain(v)}" for key, v in rewiring.items() if key != "rule")])
+    return " ".join(
+        [rewiring["rule"], *(f"{key}={_plain(v).replace(' ', '')}" for key, v in rewiring.items() if key != "rule")]
+    )
 
 
 def describe_rewiring(rewiring: Mapping[str, Any]) -> str:
@@ -93,6 +100,8 @@ def describe_rewiring(rewiring: Mapping[str, Any]) -> str:
         cosine by 50 % of training'
     """
     found = read_rewiring(rewiring)
+    if not isinstance(found, Rewiring):  # a way of its own, made of no rules
+        return (inspect.getdoc(REWIRINGS[rewiring["rule"]]) or "").partition("\n")[0].rstrip(".").partition(": ")[2]
     if found.schedule is None:
         return "leaves the wiring as it is"
     parts = []
@@ -112,7 +121,9 @@ def _dropped(rule: Rule) -> str:
         case Random():
             return "connections at random"
         case Hebbian():
-            return f"those between the least correlated neurons ({_correlation(rule)})"
+            return f"those between neurons with the lowest {_hebbian(rule)}"
+        case Contribution(centered=centered):
+            return f"the smallest |weight · {_correlation(centered, rule.window)}|"
         case Gradient():
             return "those with the smallest gradient"
         case Momentum():
@@ -133,7 +144,7 @@ def _grown(rule: Rule) -> str:
         case Random():
             return "at random"
         case Hebbian():
-            return f"between the most correlated neurons ({_correlation(rule)})"
+            return f"between neurons with the highest {_hebbian(rule)}"
         case Gradient():
             return "where the gradient is largest"
         case Momentum():
@@ -147,9 +158,14 @@ def _grown(rule: Rule) -> str:
     return f"by {type(rule).__name__}"
 
 
-def _correlation(rule: Hebbian) -> str:
-    steps = "" if rule.window == 1 else f" over {rule.window} steps"
-    return f"{'Pearson' if rule.centered else 'Hebbian'} correlation{steps}"
+def _hebbian(rule: Hebbian) -> str:
+    words = _correlation(rule.centered, rule.window)
+    return f"|{words}|" if rule.absolute else words
+
+
+def _correlation(centered: bool, window: int) -> str:
+    steps = "" if window == 1 else f" over {window} steps"
+    return f"{'Pearson' if centered else 'Hebbian'} correlation{steps}"
 
 
 def _shared(parts: list[tuple[str, float]]) -> str:
@@ -233,5 +249,5 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
-        return f"[{','.join(map(_plain, value))}]"
+        return f"[{', '.join(map(_plain, value))}]"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -11,6 +11,13 @@ Verdict = Literal["better", "worse", "no difference shown", "nothing can be conc
 
 FEWEST_SEEDS = 3  # below this, an interval says next to nothing
 _NO_SPREAD = 1e-9  # a narrower interval comes of equal values, not of certainty
+# of a rewired arm against the static one that is named
+_HELP: dict[Verdict, str] = {
+    "better": "Rewiring helped: better than {}, the same wiring left static.",
+    "worse": "Rewiring did harm: worse than {}, the same wiring left static.",
+    "no difference shown": "No difference shown between rewiring and {}, the same wiring left static.",
+    "nothing can be concluded": "Whether rewiring helps against {}, the same wiring left static, cannot be concluded.",
+}
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,7 @@ class Finding:
         summary: over all its twins, a sentence whose subject is the name.
         comparisons: one sentence about accuracy a twin.
         speed: one sentence about time, against the dense twin of the same width; None before there is one.
+        rewiring: whether rewiring helped, and what it came to; None where the wiring stays.
     """
 
     arm: str
@@ -30,6 +38,7 @@ class Finding:
     summary: str
     comparisons: tuple[str, ...]
     speed: str | None
+    rewiring: str | None
 
 
 def findings(results: Results) -> list[Finding]:
@@ -42,8 +51,10 @@ def findings(results: Results) -> list[Finding]:
             comparisons=tuple(
                 compare_accuracy(arm.arm.name, arm.differences[kind], n_seeds=len(results.recipe.seeds))
                 for kind in TWIN_WORDS
+                if kind in arm.differences
             ),
             speed=compare_speed(arm),
+            rewiring=judge_rewiring(arm, results),
         )
         for arm in results.sparse_arms
     ]
@@ -107,6 +118,33 @@ def compare_speed(arm: ArmResult) -> str | None:
     return f"An epoch takes {time.median:.2f}{low_high} of the time of {difference.twin}{work}: {result}{kernels}."
 
 
+def judge_rewiring(arm: ArmResult, results: Results) -> str | None:
+    """Say whether rewiring helped against the same wiring left static, how much changed, and what that took.
+
+    None where the wiring stays, or no run is done.
+    """
+    if arm.arm.rewiring is None or arm.rewired is None:
+        return None
+    static = arm.differences.get("static")
+    sentences = []
+    if static is None:
+        density = "" if arm.density is None else f", to {arm.density:.3f} in the end, which its twins are matched to"
+        sentences.append(f"Its density changes{density}: it has no static twin.")
+    else:
+        sentences.append(_HELP[verdict(static.accuracy)].format(static.twin))
+    found = arm.rewired
+    events = f"{found.events:,.0f} event{'s' * (round(found.events) != 1)}"
+    start = None if static is None else results.arms[static.twin].density
+    before = "" if start is None else f", {_percent(start)} at the start"
+    sentences.append(
+        f"{events} replaced {_percent(found.replaced)} of its connections, counting each time; "
+        f"{_percent(found.explored)} of those that are possible have been live{before}."
+    )
+    if static is not None and static.time is not None:
+        sentences.append(f"An epoch takes {static.time.median:.2f} of the time that it takes without rewiring.")
+    return " ".join(sentences)
+
+
 def caveats(results: Results) -> list[str]:
     """Return what a reader must keep in mind with these findings."""
     sentences = []
@@ -160,8 +198,9 @@ def _summary(arm: ArmResult) -> str:
     """Say which twins an arm is better and worse than."""
     by_verdict: dict[Verdict, list[str]] = {}
     for kind, words in TWIN_WORDS.items():
-        twin = words.replace(", same ", " of the same ")
-        by_verdict.setdefault(verdict(arm.differences[kind].accuracy), []).append(twin)
+        if kind in arm.differences:
+            twin = "the same wiring left static" if kind == "static" else words.replace(", same ", " of the same ")
+            by_verdict.setdefault(verdict(arm.differences[kind].accuracy), []).append(twin)
     if list(by_verdict) == ["nothing can be concluded"]:
         return "nothing can be concluded about its accuracy."
     phrases: dict[Verdict, str] = {
@@ -178,6 +217,10 @@ def _summary(arm: ArmResult) -> str:
 def _listed(words: list[str]) -> str:
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share == 0 or share >= 0.1 else f"{100 * share:.2g} %"
 
 
 def _every(time: Spread) -> str:

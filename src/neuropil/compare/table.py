@@ -2,17 +2,19 @@
 
 from dataclasses import dataclass
 
-from neuropil.compare.labels import TWIN_WORDS
 from neuropil.compare.results import ArmResult, Results
 from neuropil.compare.sentences import interval, points
 from neuropil.compare.statistics import Estimate, Spread
 
+DIFFERENCE = "− "  # how the header of a difference begins
 _NONE = "–"
 _DIFFERENCES = {
     "dense-same-width": "Accuracy less that of the dense network of the same width, which is the upper cost, in "
     "percentage points: mean of the differences at equal seeds, and its 95 % t interval.",
     "dense-same-parameters": "Likewise, less that of the dense network narrow enough for the same parameters.",
     "erdos-renyi": "Likewise, less that of the network of the same density that is wired at random.",
+    "static": "Likewise, for an arm that is rewired, less that of the same wiring left as it starts: what rewiring "
+    "brings.",
 }
 _STATE_WORDS = {"diverged": "diverged", "failed": "failed", "running": "unfinished", "missing": "missing"}
 
@@ -33,6 +35,9 @@ class Column:
 def table_columns(results: Results) -> list[Column]:
     """Return the columns of the table, in order."""
     work, memory = _work_unit(results)[1], _memory_unit(results)[1]
+    when = ""
+    if results.rewired_arms:
+        when = "; of rewired arms after training, like their parameters and multiply-accumulates"
     return [
         Column(
             "arm",
@@ -44,7 +49,7 @@ def table_columns(results: Results) -> list[Column]:
             "On the test set after the last epoch: mean over seeds ± half of the 95 % t interval.",
         ),
         Column("parameters", "Trained numbers: live weights and biases of the whole network; mean over seeds."),
-        Column("density", "Live over possible connections, of the hidden layers together; mean over seeds."),
+        Column("density", f"Live over possible connections, of the hidden layers together; mean over seeds{when}."),
         Column(
             f"multiply-accumulates{work}",
             "Of the forward pass of one image, live connections only. Theoretical: the masked kernel computes the "
@@ -60,7 +65,7 @@ def table_columns(results: Results) -> list[Column]:
             "Most memory taken in training and evaluation, above what the process held before, parameters included; "
             "median over seeds.",
         ),
-        *(Column(f"− {words}", _DIFFERENCES[kind]) for kind, words in TWIN_WORDS.items()),
+        *(Column(f"{DIFFERENCE}{words}", _DIFFERENCES[kind]) for kind, words in results.twin_words.items()),
     ]
 
 
@@ -77,7 +82,7 @@ def table_rows(results: Results) -> tuple[list[str], list[list[str]]]:
             _NONE if arm.multiply_accumulates is None else _three_digits(arm.multiply_accumulates / work),
             _seconds(arm.seconds_per_epoch),
             _NONE if arm.peak_memory_bytes is None else _three_digits(arm.peak_memory_bytes.median / memory),
-            *(_difference(arm, kind) for kind in TWIN_WORDS),
+            *(_difference(arm, kind) for kind in results.twin_words),
         ]
         for arm in results.arms.values()
     ]

@@ -22,7 +22,6 @@ class Change:
         before, after: the two wirings.
         went: cells that are connected in ``before`` alone, int64, ascending.
         came: cells that are connected in ``after`` alone, int64, ascending.
-        origin: for each block of ``after`` its number in ``before``, or −1 where it is new, int32 ``[n_blocks]``.
 
     Example:
         >>> before = Wiring.from_mask([[1, 1, 0], [0, 0, 1]])
@@ -35,7 +34,6 @@ class Change:
     after: Wiring
     went: IntArray
     came: IntArray
-    origin: IntArray
 
     @classmethod
     def of(cls, before: Wiring, *, went: ArrayLike, came: ArrayLike) -> "Change":
@@ -49,22 +47,24 @@ class Change:
         Raises:
             ValueError: a cell lies outside the grid, comes twice, or is connected already.
         """
-        from neuropil.connect.merge import merge_rows  # Numba takes a while to load
+        from neuropil.connect.merge import cells_of, in_common, merge_rows  # Numba takes a while to load
 
-        goes = np.zeros(before.n_blocks, dtype=np.bool_)
-        goes[np.asarray(went, dtype=None if len(np.asarray(went)) else np.int64)] = True
-        cells = np.sort(np.asarray(came, dtype=np.int64))
+        numbers, cells = _block_numbers(went, before.n_blocks), _ascending(np.asarray(came, dtype=np.int64))
         n_rows, n_columns = before.grid
         if len(cells) and (cells[0] < 0 or cells[-1] >= n_rows * n_columns):
             raise ValueError(
                 f"Change: cells must be numbers from 0 to {n_rows * n_columns - 1}, got {cells[0]} to {cells[-1]}"
             )
-        indptr, indices, origin, clashes = merge_rows(before.indptr, before.indices, goes, cells, n_columns)
+        indptr, indices, clashes = merge_rows(before.indptr, before.indices, numbers, cells, n_columns)
         if clashes:
             raise ValueError(f"Change: cells that come must be unconnected, each once, got {clashes} that are not")
-        gone = np.flatnonzero(goes)
-        rows = np.searchsorted(before.indptr, gone, side="right") - 1
-        return cls(before, before.with_rows(indptr, indices), rows * n_columns + before.indices[gone], cells, origin)
+        went_cells = cells_of(before.indptr, before.indices, n_columns, numbers)
+        both, _ = in_common(went_cells, cells)
+        if both.any():
+            raise ValueError(
+                f"Change: cells that come must be unconnected, got {int(both.sum())} that go in the same change"
+            )
+        return cls(before, before.with_rows(indptr, indices), went_cells, cells)
 
     @classmethod
     def between(cls, before: Wiring, after: Wiring) -> "Change":
@@ -79,32 +79,81 @@ class Change:
         ):
             raise ValueError(f"Change: both wirings must be of the same neurons, order and block, got {before!r} and "
                              f"{after!r}")  # fmt: skip
+        from neuropil.connect.merge import in_common  # Numba takes a while to load
+
         old, new = before.cells(), after.cells()
-        at = np.searchsorted(old, new)
-        known = at < len(old)
-        known[known] = old[at[known]] == new[known]
-        origin = np.where(known, at, -1).astype(np.int32)
-        stays = np.zeros(len(old), dtype=np.bool_)
-        stays[at[known]] = True
-        return cls(before, after, old[~stays], new[~known], origin)
+        stays, is_known = in_common(old, new)
+        return cls(before, after, old[~stays], new[~is_known])
 
     @cached_property
-    def _touched(self) -> Tensor:
-        """Flat positions, in a dense weight, of synapses that came or went; for blocks of one synapse."""
-        return torch.from_numpy(np.concatenate([self.went, self.came]))
+    def origin(self) -> IntArray:
+        """For each block of ``after`` its number in ``before``, or −1 where it is new, int32 ``[n_blocks]``."""
+        from neuropil.connect.merge import in_common
+
+        goes, _ = in_common(self.before.cells(), self.went)
+        is_new, _ = in_common(self.after.cells(), self.came)
+        origin = np.full(self.after.n_blocks, -1, dtype=np.int32)
+        origin[~is_new] = np.flatnonzero(~goes)
+        return origin
 
     @torch.no_grad()
     def carry(self, values: Tensor) -> Tensor:
         """Return what belonged to the blocks of ``before``, laid out for those of ``after``; new blocks get 0.
 
         Args:
-            values: shaped like the weight of a :class:`neuropil.connect.SparseLinear` of ``before``. For single
-                synapses it is changed in place: what went is cleared too.
+            values: shaped like the weight of a :class:`neuropil.connect.SparseLinear` of ``before``. Changed in
+                place, and returned, unless the number of blocks has changed.
         """
         if self.before.block == (1, 1):
-            values.view(-1).index_fill_(0, self._touched.to(values.device), 0)
+            self.fill(values)
+            return values
+        if values.device.type == "cpu" and values.is_contiguous() and self.before.n_blocks == self.after.n_blocks:
+            from neuropil.connect.merge import move_rows
+
+            move_rows(_as_integers(values).reshape(len(values), -1).numpy(), self.origin)
             return values
         origin = torch.from_numpy(self.origin.astype(np.int64)).to(values.device)
         carried = values.index_select(0, origin.clamp(min=0))
         carried[origin < 0] = 0
         return carried
+
+    @torch.no_grad()
+    def fill(self, values: Tensor, *, came: float = 0.0) -> None:
+        """Write 0 where single synapses went and ``came`` where they came, in place.
+
+        Args:
+            values: of all cells, ``[out_features, in_features]``.
+            came: what new synapses get.
+        """
+        flat = values.view(-1)
+        if values.device.type == "cpu":
+            from neuropil.connect.merge import overwrite
+
+            bits = _as_integers(values.new_full((1,), came))
+            overwrite(_as_integers(flat).numpy(), self.went, self.came, int(bits))
+            return
+        for cells, value in ((self.went, 0.0), (self.came, came)):
+            flat.index_fill_(0, torch.from_numpy(cells).to(flat.device), value)
+
+
+def _block_numbers(chosen: ArrayLike, n_blocks: int) -> IntArray:
+    """Return the numbers of some blocks, ascending, from their numbers or from a bool for each block."""
+    array = np.asarray(chosen)
+    if array.dtype == np.bool_ and array.shape == (n_blocks,):
+        return np.flatnonzero(array)
+    numbers = _ascending(array.astype(np.int64))
+    if array.dtype == np.bool_ or (len(numbers) and (numbers[0] < 0 or numbers[-1] >= n_blocks)):
+        raise ValueError(
+            f"Change: blocks that go must be numbers from 0 to {n_blocks - 1}, or a bool for each of them, got "
+            f"{array.dtype} of shape {array.shape}"
+        )
+    return numbers if (numbers[1:] > numbers[:-1]).all() else np.unique(numbers)
+
+
+def _ascending(numbers: IntArray) -> IntArray:
+    return numbers if (numbers[1:] >= numbers[:-1]).all() else np.sort(numbers)
+
+
+def _as_integers(values: Tensor) -> Tensor:
+    """Return a view of the same bits, in a type that NumPy and Numba know."""
+    return values.detach().view({1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[values.element_size()])

@@ -5,15 +5,16 @@ import difflib
 from collections.abc import Iterable, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from neuropil.connect.linear import SparseLinear
 from neuropil.connect.pattern import Pattern
+from neuropil.connect.wiring import Wiring
 
 
 def sparsify(
     model: nn.Module,
-    pattern: Pattern | Mapping[str, Pattern],
+    pattern: Pattern | Mapping[str, Pattern | Wiring],
     *,
     skip: Iterable[str] = (),
     keep_weights: bool = False,
@@ -27,8 +28,8 @@ def sparsify(
 
     Args:
         model: any module; it is not changed. An ``nn.Linear`` itself gives a ``SparseLinear``.
-        pattern: the wiring of every layer, or one pattern for each layer by name; layers that are not named stay
-            dense.
+        pattern: how every layer is wired, or one pattern or one wiring for each layer by name; layers that are not
+            named stay dense.
         skip: names of layers, or of modules that contain them, that stay dense.
         keep_weights: take the live weights and the biases over, instead of drawing new ones.
         kernel: as for :class:`SparseLinear`.
@@ -36,8 +37,8 @@ def sparsify(
             default generator.
 
     Raises:
-        ValueError: a name is not in the model, a weight is shared between layers, the pattern does not fit a layer,
-            or the model has no layer to convert.
+        ValueError: a name is not in the model, a weight is shared between layers, the pattern or the wiring does not
+            fit a layer, or the model has no layer to convert.
 
     Example:
         >>> from neuropil.connect import Ensembles
@@ -46,14 +47,8 @@ def sparsify(
         >>> sparsify(model, Ensembles(n_groups=8), skip=("2",), generator=generator)[0]
         SparseLinear(in_features=64, out_features=128, block=(1, 1), density=0.2535, bias=True, kernel=masked)
     """
-    names = [name for name, _ in model.named_modules() if name]
     skip = (skip,) if isinstance(skip, str) else tuple(skip)
-    for name in (*skip, *(pattern if isinstance(pattern, Mapping) else ())):
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"; try {near[0]!r}" if near else f"; its modules are {', '.join(names) or 'none'}"
-            raise ValueError(f"sparsify: every name must be that of a module of the model, got {name!r}{hint}")
-
+    check_names("sparsify", model, (*skip, *(pattern if isinstance(pattern, Mapping) else ())))
     if isinstance(pattern, Mapping):
         for name in pattern:
             if type(model.get_submodule(name)) is not nn.Linear:
@@ -68,11 +63,11 @@ def sparsify(
     replaced: dict[str, SparseLinear] = {}
     for name, layer in model.named_modules():
         chosen = pattern.get(name) if isinstance(pattern, Mapping) else pattern
-        if type(layer) is not nn.Linear or chosen is None or _is_inside(name, skip):
+        if type(layer) is not nn.Linear or chosen is None or is_inside(name, skip):
             continue
-        _check_not_shared(model, name, layer)
+        check_not_shared("sparsify", model, name, layer.weight)
         try:
-            wiring = chosen.wire(layer.in_features, layer.out_features, generator=wiring_stream)
+            wiring = _wiring(chosen, layer, wiring_stream)
         except ValueError as error:
             raise ValueError(f"sparsify: layer {name!r}: {error}") from error
         sparse = SparseLinear(
@@ -146,14 +141,34 @@ def _take_bias(source: nn.Module, target: nn.Module, *, values: bool) -> None:
             target.bias.copy_(source.bias)
 
 
-def _is_inside(name: str, modules: tuple[str, ...]) -> bool:
+def is_inside(name: str, modules: tuple[str, ...]) -> bool:
+    """Return whether a module is one of those named, or part of one."""
     return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
-def _check_not_shared(model: nn.Module, name: str, layer: nn.Linear) -> None:
+def _wiring(chosen: Pattern | Wiring, layer: nn.Linear, generator: torch.Generator) -> Wiring:
+    if not isinstance(chosen, Wiring):
+        return chosen.wire(layer.in_features, layer.out_features, generator=generator)
+    if chosen.shape != (layer.out_features, layer.in_features):
+        raise ValueError(f"its wiring must be from {layer.in_features} to {layer.out_features} neurons, got {chosen!r}")
+    return chosen
+
+
+def check_names(owner: str, model: nn.Module, names: Iterable[str]) -> None:
+    """Raise a ``ValueError`` unless every name is that of a module of the model."""
+    known = [name for name, _ in model.named_modules()]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; try {near[0]!r}" if near else f"; its modules are {', '.join(known[1:]) or 'none'}"
+            raise ValueError(f"{owner}: every name must be that of a module of the model, got {name!r}{hint}")
+
+
+def check_not_shared(owner: str, model: nn.Module, name: str, weight: Tensor) -> None:
+    """Raise a ``ValueError`` if a layer's weight also belongs to another module of the model."""
     for other_name, other in model.named_modules():
-        if other is not layer and any(p is layer.weight for p in other.parameters(recurse=False)):
+        if other_name != name and any(parameter is weight for parameter in other.parameters(recurse=False)):
             raise ValueError(
-                f"sparsify: a layer's weight must be its own, got {name!r}, which shares it with {other_name!r}; "
+                f"{owner}: a layer's weight must be its own, got {name!r}, which shares it with {other_name!r}; "
                 f"try skip=({name!r},)"
             )

@@ -16,6 +16,8 @@ from neuropil.connect.wiring import Wiring
 class SparseLinear(nn.Module):
     """Apply a linear map whose connections are given by a wiring: y = x Wᵀ + b, W zero where nothing connects.
 
+    Live connections may be :meth:`silent <set_silent>`: they have a weight that learns, but transmit nothing.
+
     Args:
         wiring: who connects to whom.
         bias: whether each target neuron has a bias.
@@ -56,6 +58,7 @@ class SparseLinear(nn.Module):
     _mask: Tensor | None
     _gather: Tensor | None
     _scatter: Tensor | None
+    _silence: Tensor | None  # 1 where a live weight is silent, else 0; broadcasts to the shape of weight
 
     def __init__(
         self,
@@ -75,7 +78,7 @@ class SparseLinear(nn.Module):
         self.register_parameter(
             "bias", nn.Parameter(torch.empty(wiring.out_features, device=device, dtype=dtype)) if bias else None
         )
-        for name in ("_mask", "_gather", "_scatter"):
+        for name in ("_mask", "_gather", "_scatter", "_silence"):
             self.register_buffer(name, None, persistent=False)
         self._set_wiring(wiring)
         self.reset_parameters(generator)
@@ -109,6 +112,8 @@ class SparseLinear(nn.Module):
         belongs to weights, such as the optimizer's moments, follows by :meth:`Change.carry` of what is returned;
         :class:`neuropil.rewire.Rewirer` does that.
 
+        Silent blocks stay silent; those that come are not.
+
         Args:
             wiring: of the same neurons, order and block; or the change from this layer's wiring to it.
 
@@ -121,13 +126,14 @@ class SparseLinear(nn.Module):
         gradient = self.weight.grad
         self._set_weight(change.carry(self.weight.data))
         self.weight.grad = None if gradient is None else change.carry(gradient)
+        if self._silence is not None:
+            silence = change.carry(self._silence)
+            self._silence = silence if bool(silence.any()) else None
         if self._mask is None:
             self._set_wiring(change.after)
         else:
             self._wiring = change.after
-            flat = self._mask.view(-1)
-            for cells, value in ((change.went, 0), (change.came, 1)):
-                flat.index_fill_(0, torch.from_numpy(cells).to(flat.device), value)
+            change.fill(self._mask, came=1.0)
         return change
 
     def _set_weight(self, values: Tensor) -> None:
@@ -158,6 +164,76 @@ class SparseLinear(nn.Module):
         in_order = len(real) == len(position) and np.array_equal(position, np.arange(len(position)))
         self._scatter = None if in_order else torch.from_numpy(position).to(device)
         self._columns_per_row = (np.diff(wiring.indptr) * wiring.block[1]).tolist()
+
+    # Silent connections
+
+    @property
+    def silent(self) -> Tensor | None:
+        """Which blocks are silent, bool ``[n_blocks]`` in the order of ``wiring.block_rows``; None: none of them is."""
+        if self._silence is None:
+            return None
+        flat = self._silence.reshape(-1)
+        if self._wiring.block == (1, 1):
+            flat = flat.index_select(0, torch.from_numpy(self._wiring.cells()).to(flat.device))
+        return flat != 0
+
+    def set_silent(self, blocks: Tensor | None) -> None:
+        """Say which live blocks transmit nothing, and let all others transmit.
+
+        A silent block counts as 0 in the output and in the gradient of the input. Its weights get the gradient that
+        they would get if they transmitted (straight through), and so learn what they could be good for; kernels
+        compute them as zeros, so silence saves no time.
+
+        Args:
+            blocks: bool ``[n_blocks]``, in the order of ``wiring.block_rows``, which for single synapses is that of
+                ``wiring.cells()``; None: nobody is silent.
+
+        Raises:
+            ValueError: there is not one bool for each block.
+
+        Reference:
+            S. Jayakumar et al., Top-KAST, arXiv 2106.03517, whose set B∖A this is.
+
+        Example:
+            >>> layer = SparseLinear(Wiring.from_mask([[1, 1]]), bias=False)
+            >>> layer.copy_dense_weight(torch.tensor([[2.0, 3.0]]))
+            >>> layer.set_silent(torch.tensor([False, True]))
+            >>> y = layer(torch.tensor([10.0, 10.0]))
+            >>> y.backward()
+            >>> y.tolist(), layer.weight.grad.tolist()
+            ([20.0], [[10.0, 10.0]])
+        """
+        wiring = self._wiring
+        if blocks is not None and (blocks.dtype != torch.bool or tuple(blocks.shape) != (wiring.n_blocks,)):
+            raise ValueError(
+                f"SparseLinear.set_silent: blocks must be a bool for each of the {wiring.n_blocks} blocks, got "
+                f"{blocks.dtype} of shape {tuple(blocks.shape)}"
+            )
+        if blocks is None or not bool(blocks.any()):
+            self._silence = None
+        elif wiring.block == (1, 1):
+            silence = torch.zeros_like(self.weight, requires_grad=False)
+            cells = torch.from_numpy(wiring.cells()).to(silence.device)
+            self._silence = silence.view(-1).index_copy_(0, cells, blocks.to(silence)).view_as(silence)
+        else:
+            self._silence = blocks.to(self.weight).reshape(-1, 1, 1)
+
+    @property
+    def n_transmitting(self) -> int:
+        """Number of connections that are live and not silent."""
+        silent = self.silent
+        if silent is None:
+            return self._wiring.n_connections
+        return int(self._wiring.block_sizes()[~silent.cpu().numpy()].sum())
+
+    def effective_weight(self) -> Tensor:
+        """Return the weights as they are transmitted, of the shape of ``weight``: those of silent blocks are 0.
+
+        Gradients flow through to all of them.
+        """
+        if self._silence is None:
+            return self.weight
+        return torch.addcmul(self.weight, self.weight.detach(), self._silence, value=-1)
 
     # Weights
 
@@ -202,14 +278,18 @@ class SparseLinear(nn.Module):
             self.weight.mul_(((targets >= 0) & (sources >= 0)).to(self.weight.device))
 
     def dense_weight(self) -> Tensor:
-        """Return W, ``[out_features, in_features]``, zero where nothing connects; gradients flow through."""
+        """Return W, ``[out_features, in_features]``, zero where nothing connects or is transmitted.
+
+        Gradients flow through, to silent connections too.
+        """
+        weight = self.effective_weight()
         if self._mask is not None:
-            return self.weight * self._mask
+            return weight * self._mask
         wiring = self._wiring
         (grid_rows, grid_columns), (rows, columns) = wiring.grid, wiring.block
         at = tuple(torch.from_numpy(side.astype(np.int64)).to(self.weight.device)
                    for side in (wiring.block_rows, wiring.block_columns))  # fmt: skip
-        blocks = self.weight.new_zeros(grid_rows, grid_columns, columns, rows).index_put(at, self.weight)
+        blocks = self.weight.new_zeros(grid_rows, grid_columns, columns, rows).index_put(at, weight)
         dense = blocks.permute(0, 3, 1, 2).reshape(grid_rows * rows, grid_columns * columns)
         if self._scatter is not None:
             dense = dense.index_select(0, self._scatter)
@@ -218,7 +298,7 @@ class SparseLinear(nn.Module):
 
     @torch.no_grad()
     def copy_dense_weight(self, dense: Tensor) -> None:
-        """Take the live weights from a dense matrix ``[out_features, in_features]``; the others are ignored.
+        """Take the live weights, silent ones among them, from a dense matrix ``[out_features, in_features]``.
 
         Raises:
             ValueError: the matrix has another shape.
@@ -247,17 +327,22 @@ class SparseLinear(nn.Module):
 
     def extra_repr(self) -> str:
         """Return what ``repr`` shows of the layer."""
+        silent = ""
+        if self._silence is not None:
+            silent = f"silent={1 - self.n_transmitting / self._wiring.n_connections:.4g}, "
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, block={self._wiring.block}, "
-            f"density={self._wiring.density:.4g}, bias={self.bias is not None}, kernel={self.kernel}"
+            f"density={self._wiring.density:.4g}, {silent}bias={self.bias is not None}, kernel={self.kernel}"
         )
 
-    # Storing: the wiring travels with the weights
+    # Storing: wiring and silence travel with the weights
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         for name, tensor in self._wiring.to_tensors().items():
             destination[f"{prefix}wiring.{name}"] = tensor
+        if (silent := self.silent) is not None:
+            destination[f"{prefix}silent"] = silent
 
     def _load_from_state_dict(
         self,
@@ -282,7 +367,11 @@ class SparseLinear(nn.Module):
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
         self._set_wiring(self._wiring)  # the weights may have come to another device
-        unexpected_keys[:] = [key for key in unexpected_keys if not key.startswith(start)]
+        try:
+            self.set_silent(state_dict.get(f"{prefix}silent"))
+        except ValueError as error:
+            error_msgs.append(str(error))
+        unexpected_keys[:] = [key for key in unexpected_keys if not key.startswith(start) and key != f"{prefix}silent"]
 
     def _take_wiring(self, wiring: Wiring) -> None:
         """Make room for the weights of a stored wiring, whatever its number of blocks."""

@@ -1,82 +1,369 @@
-"""Changing compressed rows in one pass: Numba loops, each linear in the number of blocks."""
+"""Loops over compressed rows and over ascending cells, by Numba.
+
+Rows are shared out among as many threads as PyTorch uses, where there is much to do. Branches that no processor could
+foresee are avoided: they would take longer than all the rest.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numba
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from neuropil.connect.block_grid import IntArray
 
+_FEWEST = 1 << 17  # items that are worth a thread of their own
+_STRETCH = 4096  # cells that are written to together, while they are in the cache
 
-@numba.njit(cache=True)
+_compiled = numba.njit(cache=True, nogil=True)
+
+
 def merge_rows(
-    indptr: IntArray, indices: IntArray, goes: NDArray[np.bool_], cells: IntArray, n_columns: int
-) -> tuple[IntArray, IntArray, IntArray, int]:
+    indptr: IntArray, indices: IntArray, went: IntArray, cells: IntArray, n_columns: int
+) -> tuple[IntArray, IntArray, int]:
     """Take blocks out of compressed rows and merge others in.
 
     Args:
         indptr, indices: rows of the grid, columns ascending within a row.
-        goes: of each block, whether it is taken out.
+        went: numbers of the blocks that are taken out, ascending.
         cells: what comes, row · n_columns + column, ascending.
         n_columns: columns of the grid.
 
     Returns:
-        New ``indptr`` and ``indices``; ``origin`` of each block, its old number or −1; and how many cells could not
-        come because they are connected and stay so, or came twice.
+        New ``indptr`` and ``indices``, and how many cells could not come because they are connected and stay so, or
+        came twice; unless this is 0, the rest is of no use.
     """
-    n_stay = 0
-    for k in range(len(goes)):
-        n_stay += not goes[k]
-    n_rows, n_new = len(indptr) - 1, n_stay + len(cells)
-    pointers = np.zeros(n_rows + 1, dtype=np.int64)
-    columns = np.empty(n_new, dtype=np.int32)
-    origin = np.empty(n_new, dtype=np.int32)
-    at, comes, clashes = 0, 0, 0
-    for row in range(n_rows):
-        first, last = row * n_columns, (row + 1) * n_columns
-        start = at
+    n_rows = len(indptr) - 1
+    went_until = np.searchsorted(went, indptr)
+    came_until = np.searchsorted(cells, np.arange(n_rows + 1) * n_columns)
+    pointers = indptr - went_until + came_until
+    columns = np.empty(pointers[-1], dtype=np.int32)
+    clashes = np.zeros(n_rows, dtype=np.int64)
+
+    def work(start: int, stop: int) -> None:
+        _merge_rows(
+            indptr, indices, went, went_until, cells, came_until, n_columns, pointers, columns, clashes, start, stop
+        )
+
+    _share_out(work, n_rows, len(columns))
+    return pointers, columns, int(clashes.sum())
+
+
+@_compiled
+def _merge_rows(
+    indptr: IntArray,
+    indices: IntArray,
+    went: IntArray,
+    went_until: IntArray,
+    cells: IntArray,
+    came_until: IntArray,
+    n_columns: int,
+    pointers: IntArray,
+    columns: IntArray,
+    clashes: IntArray,
+    start: int,
+    stop: int,
+) -> None:
+    is_live = np.zeros(n_columns, dtype=np.uint8)
+    merged = np.empty(n_columns + 1, dtype=np.int32)
+    for row in range(start, stop):
+        if went_until[row] == went_until[row + 1] and came_until[row] == came_until[row + 1]:
+            columns[pointers[row] : pointers[row + 1]] = indices[indptr[row] : indptr[row + 1]]
+            continue
+        is_live[:] = 0
         for k in range(indptr[row], indptr[row + 1]):
-            if goes[k]:
-                continue
-            column = indices[k]
-            while comes < len(cells) and cells[comes] < first + column:
-                columns[at] = cells[comes] - first
-                clashes += at > start and columns[at] == columns[at - 1]
-                origin[at] = -1
-                at += 1
-                comes += 1
-            clashes += comes < len(cells) and cells[comes] == first + column
-            columns[at] = column
-            origin[at] = k
-            at += 1
-            while comes < len(cells) and cells[comes] == first + column:
-                columns[at] = column
-                origin[at] = -1
-                at += 1
-                comes += 1
-        while comes < len(cells) and cells[comes] < last:
-            columns[at] = cells[comes] - first
-            clashes += at > start and columns[at] == columns[at - 1]
-            origin[at] = -1
-            at += 1
-            comes += 1
-        pointers[row + 1] = at
-    return pointers, columns, origin, clashes
+            is_live[indices[k]] = 1
+        for n in range(went_until[row], went_until[row + 1]):
+            is_live[indices[went[n]]] = 0
+        for n in range(came_until[row], came_until[row + 1]):
+            column = cells[n] - row * n_columns
+            clashes[row] += is_live[column]
+            is_live[column] = 1
+        if clashes[row]:
+            continue
+        at = 0
+        for column in range(n_columns):
+            merged[at] = column
+            at += is_live[column]
+        columns[pointers[row] : pointers[row + 1]] = merged[:at]
 
 
-@numba.njit(cache=True)
 def nth_dead_cells(indptr: IntArray, indices: IntArray, n_columns: int, ordinals: IntArray) -> IntArray:
     """Return the cells that are the n-th unconnected ones, counted row by row, for ascending ordinals n from 0."""
     cells = np.empty(len(ordinals), dtype=np.int64)
-    n = 0
-    for row in range(len(indptr) - 1):
-        start, end = indptr[row], indptr[row + 1]
-        dead_before = row * n_columns - start
-        dead_after = (row + 1) * n_columns - end
-        k = start
-        while n < len(ordinals) and ordinals[n] < dead_after:
-            nth = ordinals[n] - dead_before
-            while k < end and indices[k] - (k - start) <= nth:
-                k += 1
-            cells[n] = row * n_columns + nth + (k - start)
-            n += 1
+    until = np.searchsorted(ordinals, np.arange(len(indptr)) * n_columns - indptr)
+
+    def work(start: int, stop: int) -> None:
+        _nth_dead_cells(indptr, indices, n_columns, ordinals, until, cells, start, stop)
+
+    _share_out(work, len(indptr) - 1, len(ordinals))
     return cells
+
+
+@_compiled
+def _nth_dead_cells(
+    indptr: IntArray,
+    indices: IntArray,
+    n_columns: int,
+    ordinals: IntArray,
+    until: IntArray,
+    cells: IntArray,
+    start: int,
+    stop: int,
+) -> None:
+    for row in range(start, stop):
+        first = indptr[row]
+        k = first
+        for n in range(until[row], until[row + 1]):
+            nth = ordinals[n] - (row * n_columns - first)
+            while k < indptr[row + 1] and indices[k] - (k - first) <= nth:
+                k += 1
+            cells[n] = row * n_columns + nth + (k - first)
+
+
+def those_allowed(
+    indptr: IntArray, indices: IntArray, n_columns: int, opened: IntArray, closed: IntArray, cells: IntArray
+) -> IntArray:
+    """Return which of some cells are unconnected or opened, and not closed, each once.
+
+    Args:
+        indptr, indices, n_columns: the connected cells, as for :func:`merge_rows`.
+        opened, closed: cells, ascending, int64.
+        cells: ascending, int32 or int64, perhaps several times.
+
+    Returns:
+        Cells, int64, ascending.
+    """
+    n_rows = len(indptr) - 1
+    ends = np.arange(n_rows + 1) * n_columns
+    until, opened_until, closed_until = (np.searchsorted(some, ends) for some in (cells, opened, closed))
+    found = np.empty(len(cells), dtype=np.int64)
+    n_found = np.zeros(n_rows, dtype=np.int64)
+
+    def work(start: int, stop: int) -> None:
+        _those_allowed(
+            indptr, indices, n_columns, opened, opened_until, closed, closed_until, cells, until, found, n_found, start,
+            stop,
+        )  # fmt: skip
+
+    _share_out(work, n_rows, len(indices))
+    return _closed_up(found, until, n_found)
+
+
+@_compiled
+def _those_allowed(
+    indptr: IntArray,
+    indices: IntArray,
+    n_columns: int,
+    opened: IntArray,
+    opened_until: IntArray,
+    closed: IntArray,
+    closed_until: IntArray,
+    cells: IntArray,
+    until: IntArray,
+    found: IntArray,
+    n_found: IntArray,
+    start: int,
+    stop: int,
+) -> None:
+    may_come = np.empty(n_columns, dtype=np.uint8)
+    several = np.empty(n_columns + 1, dtype=np.int64)
+    for row in range(start, stop):
+        first = row * n_columns
+        may_come[:] = 1
+        for k in range(indptr[row], indptr[row + 1]):
+            may_come[indices[k]] = 0
+        for k in range(opened_until[row], opened_until[row + 1]):
+            may_come[opened[k] - first] = 1
+        for k in range(closed_until[row], closed_until[row + 1]):
+            may_come[closed[k] - first] = 0
+        at = 0
+        for n in range(until[row], until[row + 1]):
+            column = cells[n] - first
+            several[at] = cells[n]
+            at += may_come[column]
+            may_come[column] = 0
+        found[until[row] : until[row] + at] = several[:at]
+        n_found[row] = at
+
+
+@_compiled
+def _closed_up(found: IntArray, starts: IntArray, counts: IntArray) -> IntArray:
+    """Return the first ``counts`` entries that follow upon each start, in a row."""
+    together = np.empty(counts.sum(), dtype=found.dtype)
+    at = 0
+    for row in range(len(counts)):
+        together[at : at + counts[row]] = found[starts[row] : starts[row] + counts[row]]
+        at += counts[row]
+    return together
+
+
+def cells_of(indptr: IntArray, indices: IntArray, n_columns: int, blocks: IntArray) -> IntArray:
+    """Return the cells of some blocks, given by their numbers in ascending order."""
+    cells = np.empty(len(blocks), dtype=np.int64)
+    _cells_of(np.searchsorted(blocks, indptr), indices, n_columns, blocks, cells)
+    return cells
+
+
+@_compiled
+def _cells_of(until: IntArray, indices: IntArray, n_columns: int, blocks: IntArray, cells: IntArray) -> None:
+    for row in range(len(until) - 1):
+        for n in range(until[row], until[row + 1]):
+            cells[n] = row * n_columns + indices[blocks[n]]
+
+
+def live_entries(indptr: IntArray, indices: IntArray, n_columns: int, dense: NDArray[Any]) -> NDArray[Any]:
+    """Return the entries of a dense matrix at the cells that are connected, ``[n_blocks]``.
+
+    Args:
+        indptr, indices, n_columns: the connected cells, as for :func:`merge_rows`.
+        dense: flat, ``[rows · columns]``.
+    """
+    entries = np.empty(len(indices), dtype=dense.dtype)
+
+    def work(start: int, stop: int) -> None:
+        _live_entries(indptr, indices, n_columns, dense, entries, start, stop)
+
+    _share_out(work, len(indptr) - 1, len(indices))
+    return entries
+
+
+@_compiled
+def _live_entries(
+    indptr: IntArray,
+    indices: IntArray,
+    n_columns: int,
+    dense: NDArray[Any],
+    entries: NDArray[Any],
+    start: int,
+    stop: int,
+) -> None:
+    for row in range(start, stop):
+        for k in range(indptr[row], indptr[row + 1]):
+            entries[k] = dense[row * n_columns + indices[k]]
+
+
+def overwrite(dense: NDArray[Any], went: IntArray, came: IntArray, value: int) -> None:
+    """Write 0 to the entries of ``went`` and ``value`` to those of ``came``, in place and in one sweep.
+
+    Args:
+        dense: flat, of integers: any other type is to be viewed as such.
+        went, came: cells, each ascending.
+        value: an integer of that type.
+    """
+
+    def work(start: int, stop: int) -> None:
+        goes, comes = (cells[slice(*np.searchsorted(cells, (start, stop)))] for cells in (went, came))
+        _overwrite(dense, goes, comes, dense.dtype.type(value))
+
+    _share_out(work, len(dense), len(went) + len(came))
+
+
+@_compiled
+def _overwrite(dense: NDArray[Any], went: IntArray, came: IntArray, value: Any) -> None:
+    i, j = 0, 0
+    while i < len(went) or j < len(came):
+        cell = went[i] if j == len(came) or (i < len(went) and went[i] < came[j]) else came[j]
+        end = (cell // _STRETCH + 1) * _STRETCH
+        while i < len(went) and went[i] < end:
+            dense[went[i]] = 0
+            i += 1
+        while j < len(came) and came[j] < end:
+            # most often it is so already, and what is not written need not go back to memory
+            if dense[came[j]] != value:
+                dense[came[j]] = value
+            j += 1
+
+
+def move_rows(values: NDArray[Any], origin: IntArray) -> None:
+    """Put row ``origin[k]`` of a matrix at row k, and zeros where it is −1, in place.
+
+    Args:
+        values: of integers, any other type is to be viewed as such, ``[rows, columns]``.
+        origin: int32 ``[rows]``, ascending but for −1.
+    """
+
+    def work(start: int, stop: int) -> None:
+        _move_rows(values, origin, start, stop)
+
+    _share_out(work, values.shape[1], values.size if values.shape[1] >= 128 else 0)
+
+
+@_compiled
+def _move_rows(values: NDArray[Any], origin: IntArray, start: int, stop: int) -> None:
+    # what moves up leaves room for what follows; what moves down, for what comes before
+    for row in range(len(origin)):
+        source = origin[row]
+        if source > row:
+            for column in range(start, stop):
+                values[row, column] = values[source, column]
+    for row in range(len(origin) - 1, -1, -1):
+        source = origin[row]
+        if 0 <= source < row:
+            for column in range(start, stop):
+                values[row, column] = values[source, column]
+    for row in range(len(origin)):
+        if origin[row] < 0:
+            for column in range(start, stop):
+                values[row, column] = 0
+
+
+@_compiled
+def in_common(some: IntArray, others: IntArray) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which of some cells are among others, and which of the others are among them; all ascending."""
+    among, hit = np.zeros(len(some), dtype=np.bool_), np.zeros(len(others), dtype=np.bool_)
+    i, j = 0, 0
+    while i < len(some) and j < len(others):
+        a, b = some[i], others[j]
+        among[i] = hit[j] = a == b
+        i += a <= b
+        j += b <= a
+    return among, hit
+
+
+@_compiled
+def visit(seen: NDArray[np.bool_], cells: IntArray) -> int:
+    """Mark cells as seen, and return how many were not before; none may come twice."""
+    n_new = 0
+    for n in range(len(cells)):
+        n_new += not seen[cells[n]]
+        seen[cells[n]] = True
+    return n_new
+
+
+@_compiled
+def count_by_label(
+    cells: IntArray, row_labels: IntArray, column_labels: IntArray, in_rows: IntArray, in_columns: IntArray, sign: int
+) -> int:
+    """Add ``sign`` for each cell to the counts of its row's and its column's label, those below 0 left out.
+
+    Returns:
+        How many cells have a row and a column of one label.
+    """
+    n_columns, n_same = len(column_labels), 0
+    for n in range(len(cells)):
+        row = cells[n] // n_columns
+        one, other = row_labels[row], column_labels[cells[n] - row * n_columns]
+        if one >= 0:
+            in_rows[one] += sign
+        if other >= 0:
+            in_columns[other] += sign
+        n_same += one == other and one >= 0
+    return n_same
+
+
+def _share_out(work: Callable[[int, int], None], n: int, n_items: int) -> None:
+    """Call work(start, stop) for parts of range(n), in threads if there are items enough."""
+    n_parts = max(1, min(torch.get_num_threads(), n, n_items // _FEWEST))
+    bounds = [n * i // n_parts for i in range(n_parts + 1)]
+    if n_parts == 1:
+        work(0, n)
+        return
+    with ThreadPoolExecutor(n_parts - 1) as pool:
+        others = [pool.submit(work, *bounds[i : i + 2]) for i in range(1, n_parts)]
+        work(*bounds[:2])
+        for other in others:
+            other.result()

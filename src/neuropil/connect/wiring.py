@@ -136,7 +136,10 @@ class Wiring:
 
     def cells(self) -> IntArray:
         """Return the cell of each block, row · columns of the grid + column, int64 ``[n_blocks]``, ascending."""
-        return self.block_rows.astype(np.int64) * self.grid[1] + self.indices
+        n_rows, n_columns = self.grid
+        cells = np.repeat(np.arange(n_rows) * n_columns, np.diff(self.indptr))
+        cells += self.indices
+        return cells
 
     @property
     def n_groups(self) -> int:
@@ -150,9 +153,14 @@ class Wiring:
         """Number of connections between two neurons."""
         if not self.is_padded:
             return self.n_blocks * self.block[0] * self.block[1]
+        return int(self.block_sizes().sum())
+
+    def block_sizes(self) -> IntArray:
+        """Return the number of connections in each block, int64 ``[n_blocks]``; padded ones have fewer."""
         rows = (self.out_order.reshape(self.grid[0], -1) >= 0).sum(axis=1)
         columns = (self.in_order.reshape(self.grid[1], -1) >= 0).sum(axis=1)
-        return int((rows[self.block_rows].astype(np.int64) * columns[self.block_columns]).sum())
+        sizes: IntArray = rows[self.block_rows].astype(np.int64) * columns[self.block_columns]
+        return sizes
 
     @property
     def density(self) -> float:

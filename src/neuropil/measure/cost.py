@@ -13,13 +13,16 @@ from neuropil.measure.evaluation import evaluation_mode
 class Cost:
     """The size of a network, counting live connections only.
 
+    A silent connection (:meth:`neuropil.connect.SparseLinear.set_silent`) is a parameter, for it learns, but neither
+    a connection nor a multiply-accumulate, for nothing passes it.
+
     Attributes:
         parameters: trained numbers: live weights, biases, and all parameters of other layers.
-        connections: live connections of the linear layers, the read-out included.
+        connections: live connections of the linear layers that are not silent, the read-out included.
         possible_connections: what ``connections`` would be if every one of those layers were dense.
         multiply_accumulates: of one sample's forward pass, in linear and convolutional layers; biases, activations
             and normalization are not counted. What a kernel really executes may be more: the masked one always
-            computes the dense product.
+            computes the dense product, and all of them compute silent connections as zeros.
     """
 
     parameters: int
@@ -29,7 +32,7 @@ class Cost:
 
     @property
     def density(self) -> float:
-        """Connections over possible connections of all linear layers together, in (0, 1]."""
+        """Connections over possible connections of all linear layers together, in [0, 1]; silent ones do not count."""
         return self.connections / self.possible_connections if self.possible_connections else 1.0
 
 
@@ -67,7 +70,7 @@ def network_cost(model: nn.Module, sample: Tensor) -> Cost:
             positions = output.shape[-2] * output.shape[-1] * output.shape[0]
             multiply_accumulates += layer.weight.numel() * positions
             return
-        live = layer.wiring.n_connections if isinstance(layer, SparseLinear) else layer.weight.numel()
+        live = layer.n_transmitting if isinstance(layer, SparseLinear) else layer.weight.numel()
         multiply_accumulates += live * (output.numel() // output.shape[-1])
         if layer not in seen:
             seen.add(layer)

@@ -1,5 +1,7 @@
 """Which connections go and which come while a network learns."""
 
+from neuropil.rewire.apply_wirings import with_wirings
+from neuropil.rewire.at_start import grasp, random_masks, snip, synflow
 from neuropil.rewire.history import Event
 from neuropil.rewire.limits import Limits
 from neuropil.rewire.presets import (
@@ -16,6 +18,7 @@ from neuropil.rewire.presets import (
     set_,
     srigl,
     static,
+    top_kast,
 )
 from neuropil.rewire.rewirer import Rewirer
 from neuropil.rewire.rule import Mixture, Rule, Sampled
@@ -32,6 +35,7 @@ from neuropil.rewire.rules import (
     SignedMagnitude,
 )
 from neuropil.rewire.schedule import Cubic, Schedule, Stages
+from neuropil.rewire.top_kast import TopKast, TopKastRewiring
 
 __all__ = [
     "CannistraciHebb",
@@ -54,16 +58,24 @@ __all__ = [
     "Sensitivity",
     "SignedMagnitude",
     "Stages",
+    "TopKast",
+    "TopKastRewiring",
     "cht",
     "chts",
     "g2g",
     "gmp",
     "granet",
+    "grasp",
     "hebbian",
     "itop",
     "mest",
+    "random_masks",
     "rigl",
     "set_",
+    "snip",
     "srigl",
     "static",
+    "synflow",
+    "top_kast",
+    "with_wirings",
 ]

@@ -91,8 +91,9 @@ def drop(
     is_within = constraints.groups.are_within(site.wiring.cells())
     gone = []
     for part, pool in zip((is_within, ~is_within), constraints.parts(site), strict=True):
-        share = round(n * int((eligible & part).sum()) / max(1, n_free))
-        gone.append(prune.drop(site, min(share, int(pool.sizes.sum())), eligible & part))
+        share = int((eligible & part).sum()) / max(1, n_free)
+        most = round(excess * share) + int(pool.sizes.sum())
+        gone.append(prune.drop(site, min(round(n * share), most), eligible & part))
     return np.sort(np.concatenate(gone))
 
 
@@ -157,4 +158,22 @@ def _drop_to_fan_in(
             own = np.arange(wiring.indptr[row], wiring.indptr[row + 1])
             own = own[~goes[own] & eligible[own]]
             goes[own[largest(-worth[own], int(too_many[row]), site.generator)]] = True
+    if not constraints.limits.regrow:
+        _leave_what_cannot_be_replaced(site, prune, constraints, goes, n_target)
     return np.flatnonzero(goes)
+
+
+def _leave_what_cannot_be_replaced(
+    site: Site, prune: Rule, constraints: Constraints, goes: NDArray[np.bool_], n_target: int
+) -> None:
+    """Let the worthiest of what was to go stay in rows that have no other places to fill; changed in place."""
+    wiring = site.wiring
+    left = np.bincount(wiring.block_rows[~goes], minlength=wiring.grid[0])
+    lacking = constraints.fan_in(site, n_target) - left - constraints.pool(site).sizes
+    lacking[constraints.ablated] = 0
+    if (lacking > 0).any():
+        worth = prune.live(site)
+        for row in np.flatnonzero(lacking > 0):
+            own = np.arange(wiring.indptr[row], wiring.indptr[row + 1])
+            own = own[goes[own]]
+            goes[own[largest(worth[own], int(lacking[row]), site.generator)]] = False

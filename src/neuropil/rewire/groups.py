@@ -69,11 +69,10 @@ class Modularity:
 
     def add(self, cells: IntArray, sign: int) -> int:
         """Count cells in (sign 1) or out (sign −1); return how many of them lie within groups."""
-        row, column = np.divmod(cells, len(self._groups.columns))
-        row, column = self._groups.rows[row], self._groups.columns[column]
-        for counts, labels in ((self._ends, row), (self._starts, column)):
-            counts += sign * np.bincount(labels[labels >= 0], minlength=len(counts))
-        within = int(((row == column) & (row >= 0)).sum())
+        from neuropil.connect.merge import count_by_label  # Numba takes a while to load
+
+        groups = self._groups
+        within = int(count_by_label(cells, groups.rows, groups.columns, self._ends, self._starts, sign))
         self.n_blocks += sign * len(cells)
         self.n_within += sign * within
         return within

@@ -1,5 +1,6 @@
 """The cells of a block grid that may be connected."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -70,7 +71,8 @@ class Pool:
         if self.part is not None or self.barred is not None:
             return np.concatenate([self.allowed(rows).sum(axis=1) for rows in strips(self.wiring)])
         n_rows, n_columns = self.wiring.grid
-        opened, closed = (np.bincount(cells // n_columns, minlength=n_rows) for cells in (self.opened, self.closed))
+        ends = np.arange(n_rows + 1) * n_columns
+        opened, closed = (np.diff(np.searchsorted(cells, ends)) for cells in (self.opened, self.closed))
         return n_columns - np.diff(self.wiring.indptr) + opened - closed
 
     def without(self, cells: IntArray) -> "Pool":
@@ -79,13 +81,17 @@ class Pool:
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> IntArray:
         """Return n cells of the pool, each set equally likely, int64, ascending."""
-        ordinals = np.sort(draw_distinct(int(self.sizes.sum()), n, generator).numpy())
-        if self.part is None and self.barred is None and not len(self.closed):
+        n_rows, n_columns = self.wiring.grid
+        size, is_whole = int(self.sizes.sum()), self.part is None and self.barred is None
+        if is_whole and n <= size // 4 and n_rows * n_columns <= 8 * size:
+            return self._draw_some(n, size, generator)
+        ordinals = np.sort(draw_distinct(size, n, generator).numpy())
+        if is_whole and not len(self.closed):
             from neuropil.connect.merge import nth_dead_cells  # Numba takes a while to load
 
-            dead = ordinals[: np.searchsorted(ordinals, self.sizes.sum() - len(self.opened))]
-            again = self.opened[ordinals[len(dead) :] - (self.sizes.sum() - len(self.opened))]
-            cells = nth_dead_cells(self.wiring.indptr, self.wiring.indices, self.wiring.grid[1], dead)
+            dead = ordinals[: np.searchsorted(ordinals, size - len(self.opened))]
+            again = self.opened[ordinals[len(dead) :] - (size - len(self.opened))]
+            cells = nth_dead_cells(self.wiring.indptr, self.wiring.indices, n_columns, dead)
             return np.sort(np.concatenate([cells, again]))
         ends = np.cumsum(self.sizes)
         chosen = [EMPTY]
@@ -96,3 +102,24 @@ class Pool:
                 cells = np.flatnonzero(self.allowed(rows))
                 chosen.append(cells[ordinals[first:last] - before] + rows.start * self.wiring.grid[1])
         return np.concatenate(chosen)
+
+    def _draw_some(self, n: int, size: int, generator: torch.Generator | None) -> IntArray:
+        """Do as :meth:`draw` does, for few of many: draw from the whole grid until n have been found in the pool.
+
+        Any set of cells that is found is as likely as any other of its size; and so is what a further draw leaves of
+        those that are too many.
+        """
+        from neuropil.connect.merge import those_allowed  # Numba takes a while to load
+
+        wiring, n_cells = self.wiring, self.wiring.grid[0] * self.wiring.grid[1]
+        dtype = torch.int32 if n_cells <= torch.iinfo(torch.int32).max else torch.int64
+        found = EMPTY
+        while len(found) < n:
+            expected = n_cells * math.log((size - len(found)) / (size - n))  # draws until n are found
+            drawn = torch.randint(
+                n_cells, (int(1.01 * expected) + 16,), generator=generator, dtype=dtype, device="cpu"
+            ).numpy()
+            cells = np.sort(np.concatenate([found, drawn]) if len(found) else drawn)
+            found = those_allowed(wiring.indptr, wiring.indices, wiring.grid[1], self.opened, self.closed, cells)
+        too_many = draw_distinct(len(found), len(found) - n, generator).numpy()
+        return np.delete(found, too_many)

@@ -22,6 +22,7 @@ from neuropil.rewire.rules import (
     SignedMagnitude,
 )
 from neuropil.rewire.schedule import Anneal, Cubic, Schedule, Stages
+from neuropil.rewire.top_kast import TopKastRewiring
 
 Within = float | Literal["keep"] | None
 
@@ -402,6 +403,33 @@ def granet(
         every, per_epoch, fraction, default=1000, anneal="cosine", density=Cubic(density, 0.0, until, "global")
     )
     return Rewiring(Magnitude(), Gradient(), schedule)
+
+
+def top_kast(
+    density: float,
+    *,
+    backward_density: float | None = None,
+    every: int = 100,
+    penalty: float = 1e-4,
+) -> TopKastRewiring:
+    """Top-KAST: the largest weights transmit, and the next largest learn with them in silence.
+
+    Put it on layers that are built with all they may use, such as ``ErdosRenyi(1.0)``: see :class:`TopKast`. Its
+    penalty is to be added to the loss.
+
+    Args:
+        density: share of possible connections that transmit, in (0, 1].
+        backward_density: share that gets gradients, from ``density`` to 1; default: twice ``density``.
+        every: steps from one choice to the next.
+        penalty: factor α of the penalty on live weights.
+
+    Reference:
+        S. Jayakumar et al., arXiv 2106.03517. That a choice every 100 steps does is theirs; the defaults of
+        backward_density and penalty are ours, for theirs could not be read.
+    """
+    if backward_density is None:
+        backward_density = min(1.0, 2 * density)
+    return TopKastRewiring(density, backward_density, every, penalty)
 
 
 def _schedule(

@@ -57,7 +57,8 @@ class _Call:
     gradient: Tensor | None = None
 
     def keep_gradient(self, gradient: Tensor) -> None:
-        self.gradient = gradient.detach()
+        """Add up what comes back; more than once where the output was differentiated more than once."""
+        self.gradient = gradient.detach() if self.gradient is None else self.gradient + gradient.detach()
 
 
 @dataclass
@@ -92,11 +93,11 @@ class Recorder:
             return
         needs = set(needs)
         for name, layer in self.layers.items():
-            self._handles.append(layer.register_forward_hook(self._watch(name, needs)))
+            self._handles.append(layer.register_forward_hook(self._watch(name, needs), with_kwargs=True))
         if "post" in needs and self.activity is None:
             for module in self.model.modules():
                 if not any(module.children()) and not isinstance(module, _NOT_AN_ACTIVATION):
-                    self._handles.append(module.register_forward_hook(self._follow))
+                    self._handles.append(module.register_forward_hook(self._follow, with_kwargs=True))
 
     def stop(self) -> None:
         """Take the hooks away."""
@@ -112,11 +113,12 @@ class Recorder:
         return collected
 
     def _watch(self, name: str, needs: set[str]) -> Callable[..., None]:
-        def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def record(layer: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
             if not layer.training or not torch.is_grad_enabled():
                 return
             call = _Call(
-                inputs[0].detach(), output.detach() if self.activity is None else self.activity(output.detach())
+                (*inputs, *named.values())[0].detach(),
+                output.detach() if self.activity is None else self.activity(output.detach()),
             )
             self._calls.setdefault(name, []).append(call)
             if "post" in needs and self.activity is None:
@@ -126,8 +128,9 @@ class Recorder:
 
         return record
 
-    def _follow(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        followed = self._following.pop(id(inputs[0]), None) if inputs else None
+    def _follow(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        taken = (*inputs, *named.values())
+        followed = self._following.pop(id(taken[0]), None) if taken else None
         if followed is None:
             return
         call = followed[1]
@@ -143,9 +146,11 @@ def _together(calls: list[_Call]) -> Samples:
     def rows(tensors: list[Tensor]) -> Tensor:
         return torch.cat([tensor.reshape(-1, tensor.shape[-1]).float() for tensor in tensors])
 
-    gradients = [call.gradient for call in calls if call.gradient is not None]
+    # a call that the loss does not depend on gets no gradient: it counts as 0 if another one gets some
+    some = any(call.gradient is not None for call in calls)
+    gradients = [torch.zeros_like(call.post) if call.gradient is None else call.gradient for call in calls]
     return Samples(
         pre=rows([call.pre for call in calls]),
         post=rows([call.post for call in calls]),
-        gradient=rows(gradients) if len(gradients) == len(calls) else None,
+        gradient=rows(gradients) if some else None,
     )

@@ -15,13 +15,14 @@ from neuropil.connect.change import Change
 from neuropil.rewire.chain import drop_chains, followers
 from neuropil.rewire.choose import come, drop
 from neuropil.rewire.history import Event
+from neuropil.rewire.layers import layers_to_rewire, rewire_layer
 from neuropil.rewire.limits import Limits
 from neuropil.rewire.record import Recorder, Samples
 from neuropil.rewire.rule import Rule
 from neuropil.rewire.schedule import Cubic, Schedule, Stages
 from neuropil.rewire.scores import magnitude
 from neuropil.rewire.site import Reduction, Site
-from neuropil.rewire.track import Track
+from neuropil.rewire.track import Track, summarize
 
 
 class Rewirer:
@@ -85,19 +86,13 @@ class Rewirer:
         skip: Sequence[str] = (),
         generator: torch.Generator | None = None,
     ) -> None:
-        found = {name: layer for name, layer in model.named_modules() if isinstance(layer, SparseLinear)}
-        unknown = [name for name in skip if name not in found]
-        if unknown:
-            raise ValueError(
-                f"Rewirer: skip must name sparse layers of the model, got {unknown[0]!r}; it has {', '.join(found)}"
-            )
-        self._layers = {name: layer for name, layer in found.items() if name not in skip}
+        self._layers = layers_to_rewire(model, optimizer, skip, who="Rewirer")
         self._optimizer = optimizer
         self._prune, self._grow, self._schedule = prune, grow, schedule
         self._limits = limits or Limits()
         self._reduction = reduction
         self._generator = torch.Generator().manual_seed(0) if generator is None else generator
-        self._check(found)
+        self._check()
         self._tracks = {name: self._track(name, layer, model) for name, layer in self._layers.items()}
         self._followers = followers(model, self._layers) if self._limits.chain_removal else []
         self._recorder = Recorder(model, self._layers, activity)
@@ -189,15 +184,7 @@ class Rewirer:
         exceed 1; ``explored``: share of all possible blocks that have been live (R_s); ``modularity``: mean over the
         layers, None without groups.
         """
-        tracks = self._tracks.values()
-        modularity = [track.modularity for track in tracks if track.modularity is not None]
-        possible = sum(track.n_cells for track in tracks)
-        return {
-            "events": self._n_events,
-            "replaced": sum(track.n_came for track in tracks) / sum(track.n_blocks for track in tracks),
-            "explored": sum(track.explored * track.n_cells for track in tracks) / possible,
-            "modularity": sum(modularity) / len(modularity) if modularity else None,
-        }
+        return summarize(self._tracks.values(), self._n_events)
 
     # An event
 
@@ -256,11 +243,11 @@ class Rewirer:
         possible = sum(site.layer.in_features * site.layer.out_features for site in sites.values())
         initial = sum(self._tracks[name].n_connections for name in sites) / possible
         budget = density.at(progress, initial) * possible
-        sizes = [site.wiring.block[0] * site.wiring.block[1] for site in sites.values()]
+        sizes = np.concatenate([site.wiring.block_sizes() for site in sites.values()])
         worth = [site.of_blocks(magnitude(site.layer.weight.detach())) for site in sites.values()]
         owner = np.repeat(np.arange(len(sites)), [len(scores) for scores in worth])
         order = np.argsort(-np.concatenate(worth), kind="stable")
-        kept = order[np.cumsum(np.array(sizes)[owner[order]]) <= budget + 0.5]
+        kept = order[np.cumsum(sizes[order]) <= budget + 0.5]
         counts = np.bincount(owner[kept], minlength=len(sites))
         return {name: max(1, int(count)) for name, count in zip(sites, counts, strict=True)}
 
@@ -269,35 +256,21 @@ class Rewirer:
 
     def _apply(self, site: Site, gone: Any, cells: Any, dropped: int) -> Event:
         """Change the layer and all that belongs to its weights; say what was done."""
+        from neuropil.connect.merge import cells_of, in_common  # Numba takes a while to load
+
         wiring, layer, track = site.wiring, site.layer, self._tracks[site.name]
-        gone_cells = wiring.cells()[gone]
-        again = np.isin(gone_cells, cells, assume_unique=True)
-        change = Change.of(wiring, went=gone[~again], came=np.setdiff1d(cells, gone_cells, assume_unique=True))
+        gone_cells = cells_of(wiring.indptr, wiring.indices, wiring.grid[1], gone)
+        again, back = in_common(gone_cells, cells)
+        change = Change.of(wiring, went=gone[~again], came=cells[~back])
         if len(change.went) or len(change.came):
-            layer.rewire(change)
-            state = self._optimizer.state.get(layer.weight, {})
-            for key, value in state.items():
-                if isinstance(value, Tensor) and value.dim() and value.shape == _shape(change, layer):
-                    state[key] = change.carry(value)
+            rewire_layer(layer, self._optimizer, change)
         if self._limits.stop_overlap is not None and len(gone) and again.mean() > self._limits.stop_overlap:
             track.is_stopped = True
         return track.event(self._step, change, dropped)
 
     # Making one
 
-    def _check(self, found: Mapping[str, SparseLinear]) -> None:
-        if not self._layers:
-            what = "only skipped ones" if found else "none"
-            raise ValueError(
-                f"Rewirer: the model must have sparse layers, got {what}; try neuropil.connect.sparsify(model, pattern)"
-            )
-        held = {id(parameter) for group in self._optimizer.param_groups for parameter in group["params"]}
-        for name, layer in self._layers.items():
-            if id(layer.weight) not in held:
-                raise ValueError(
-                    f"Rewirer: the optimizer must hold the weights of every sparse layer, got one without {name!r}; "
-                    "make it from model.parameters() after sparsify, or name the layer in skip"
-                )
+    def _check(self) -> None:
         for role, rule, able in (("prune", self._prune, "can_prune"), ("grow", self._grow, "can_grow")):
             if rule is not None and not isinstance(rule, Rule):
                 raise TypeError(f"Rewirer: {role} must be a rule, such as Random(), got {rule!r}")
@@ -340,6 +313,7 @@ class Rewirer:
         }
         for name, track in self._tracks.items():
             state |= {f"layers.{name}.{key}": value for key, value in track.state_dict().items()}
+        state["n_samples"] = len(self._samples)
         for i, step in enumerate(self._samples):
             for name, samples in step.items():
                 for key, value in vars(samples).items():
@@ -359,18 +333,11 @@ class Rewirer:
             track.load_state_dict(own)
         self._step, self._n_events = int(state["step"]), int(state["n_events"])
         self._generator.set_state(state["generator"].cpu())
-        steps: dict[int, dict[str, Samples]] = {}
+        steps: list[dict[str, Samples]] = [{} for _ in range(int(state["n_samples"]))]
         for key, value in state.items():
             if key.startswith("samples."):
                 _, i, kind, name = key.split(".", 3)
-                setattr(steps.setdefault(int(i), {}).setdefault(name, Samples()), kind, value)
+                setattr(steps[int(i)].setdefault(name, Samples()), kind, value)
         self._samples.clear()
-        self._samples.extend(steps[i] for i in sorted(steps))
+        self._samples.extend(steps)
         self._record_if_needed()
-
-
-def _shape(change: Change, layer: SparseLinear) -> torch.Size:
-    """Return the shape that the layer's weight had before a change."""
-    if change.before.block == (1, 1):
-        return layer.weight.shape
-    return torch.Size([change.before.n_blocks, *layer.weight.shape[1:]])

@@ -160,7 +160,8 @@ class Sampled(Rule):
             )
         for name in ("can_prune", "can_grow", "needs", "window"):
             object.__setattr__(self, name, getattr(self.rule, name))
-        object.__setattr__(self, "needs_progress", self.temperature[0] != self.temperature[1])
+        softens = self.temperature[0] != self.temperature[1]
+        object.__setattr__(self, "needs_progress", softens or self.rule.needs_progress)
 
     def live(self, site: Site) -> Scores:
         """Return temperature · log(score) + G of each live block."""

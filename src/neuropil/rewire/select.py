@@ -25,7 +25,7 @@ def largest(scores: Scores, n: int, generator: torch.Generator | None = None) ->
         return np.empty(0, dtype=np.int64)
     if n >= len(scores):
         return np.arange(len(scores))
-    if np.isnan(scores).any():
+    if np.isnan(scores.max()):  # which is NaN if any is
         scores = np.nan_to_num(scores, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     border = np.partition(scores, len(scores) - n)[len(scores) - n]
     chosen = np.flatnonzero(scores >= border)
@@ -55,27 +55,30 @@ def largest_cells(strip: Strip, pool: Pool, n: int, generator: torch.Generator |
     Returns:
         Cells, int64, ascending.
     """
-    cells, scores = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
     if n <= 0:
-        return cells
+        return np.empty(0, dtype=np.int64)
     slices = strips(pool.wiring)
-    border = -np.inf
+    kept: list[tuple[IntArray, Scores]] = []
+    n_kept, border = 0, np.float32(-np.inf)
+
+    def best() -> tuple[IntArray, Scores]:
+        cells, scores = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+        chosen = largest(scores, n, generator)
+        return cells[chosen], scores[chosen]
+
     for i in torch.randperm(len(slices), generator=generator).tolist():
         rows = slices[i]
-        allowed = pool.allowed(rows).ravel()
-        values = strip(rows).ravel()
-        # once n are kept, a cell must beat the least of them
-        good = np.flatnonzero(allowed & (values > border)) if len(cells) >= n else np.flatnonzero(allowed)
+        allowed, values = pool.allowed(rows).ravel(), strip(rows).ravel()
+        # once n are known, a cell must beat the least of them
+        good = np.flatnonzero(allowed & (values > border) if n_kept >= n else allowed)
         if len(good) > n:
             good = good[largest(values[good], n, generator)]
-        cells = np.concatenate([cells, good + rows.start * pool.wiring.grid[1]])
-        scores = np.concatenate([scores, values[good]])
-        if len(cells) > n:
-            best = largest(scores, n, generator)
-            cells, scores = cells[best], scores[best]
-        if len(cells) == n:
-            border = scores.min()
-    return np.sort(cells)
+        kept.append((good + rows.start * pool.wiring.grid[1], values[good]))
+        n_kept += len(good)
+        if n_kept >= (n if border == -np.inf else 2 * n):
+            kept = [best()]
+            n_kept, border = n, np.nan_to_num(kept[0][1].min(), nan=-np.inf, neginf=-np.inf, posinf=np.inf)
+    return np.sort(best()[0])
 
 
 def largest_in_rows(strip: Strip, pool: Pool, quotas: IntArray, generator: torch.Generator | None = None) -> IntArray:

@@ -1,5 +1,6 @@
 """One sparse layer as rules see it while it is rewired."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,6 +16,7 @@ from neuropil.rewire.record import Samples
 from neuropil.rewire.select import Scores, Strip
 
 Reduction = Literal["mean", "sum"]
+_TALL = 128  # rows of a block
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Site:
         """
         wiring = self.wiring
         if wiring.block == (1, 1):
+            if values.device.type == "cpu" and values.dtype == torch.float32:
+                return self._live_entries(values.detach().reshape(-1).numpy(), slice(0, wiring.grid[0]))
             cells = torch.from_numpy(wiring.cells()).to(values.device)
             return _to_numpy(values.reshape(-1).index_select(0, cells))
         total = _to_numpy(values.float().sum(dim=(1, 2)))
@@ -65,13 +69,18 @@ class Site:
 
     def live_of(self, strip: Strip) -> Scores:
         """Return the scores of the live blocks from scores of the whole grid, ``[n_blocks]``."""
-        wiring = self.wiring
-        parts = []
-        for rows in strips(wiring):
-            live = slice(wiring.indptr[rows.start], wiring.indptr[rows.stop])
-            if live.start < live.stop:
-                parts.append(strip(rows)[wiring.block_rows[live] - rows.start, wiring.indices[live]])
-        return np.concatenate(parts)
+        indptr = self.wiring.indptr
+        used = [rows for rows in strips(self.wiring) if indptr[rows.start] < indptr[rows.stop]]
+        return np.concatenate([self._live_entries(strip(rows).ravel(), rows) for rows in used])
+
+    def _live_entries(self, dense: Scores, rows: slice) -> Scores:
+        """Return the scores of the live blocks in some rows of the grid, from those of all cells in these rows."""
+        from neuropil.connect.merge import live_entries  # Numba takes a while to load
+
+        wiring, first = self.wiring, self.wiring.indptr[rows.start]
+        indptr = wiring.indptr[rows.start : rows.stop + 1] - first
+        entries: Scores = live_entries(indptr, wiring.indices[first : first + indptr[-1]], wiring.grid[1], dense)
+        return entries
 
     def products(self, targets: Tensor, sources: Tensor, *, absolute: bool) -> Strip:
         """Return the scores of blocks from Σ_s targets[s, o] · sources[s, i] for each synapse (o, i).
@@ -92,20 +101,52 @@ class Site:
             scale = rows_real[:, None], columns_real[None, :]
         if not absolute:
             left, right = left.sum(1, keepdim=True), right.sum(1, keepdim=True)
-        columns = right.reshape(n_columns * right.shape[1], -1).T.contiguous()
+        columns = right.reshape(n_columns * right.shape[1], -1).contiguous()
+
+        if absolute and height >= _TALL:
+            product_of = self._tall_sums(left, columns)
+        else:
+
+            def product_of(rows: slice) -> Tensor:
+                product = left[rows].flatten(0, 1) @ columns.T
+                if absolute and wiring.block != (1, 1):
+                    product = product.abs_().reshape(-1, height, len(columns)).sum(dim=1)
+                return product.abs_() if absolute else product
 
         def strip(rows: slice) -> Scores:
             # a few rows of synapses at a time: no dense matrix stands here for blocks
-            some = left[rows]
-            product = some.reshape(-1, some.shape[-1]) @ columns
-            if absolute:
-                product = product.abs_()
-                if wiring.block != (1, 1):
-                    product = product.reshape(-1, height, n_columns, width).sum(dim=(1, 3))
+            product = product_of(rows)
+            if absolute and width > 1:
+                product = product.reshape(-1, n_columns, width).sum(dim=2)
             scores = _to_numpy(product)
             return scores if scale is None else scores / (scale[0][rows] * scale[1])
 
         return strip
+
+    def _tall_sums(self, left: Tensor, columns: Tensor) -> Callable[[slice], Tensor]:
+        """Return Σ |left @ columnsᵀ| over the rows of each tall block, for a slice of rows of the grid.
+
+        Once blocks have been dropped, those that remain are passed over: nothing can come where they are.
+
+        Args:
+            left: ``[rows of the grid, height, samples]``.
+            columns: ``[columns, samples]``, of synapses.
+        """
+        (n_rows, n_columns), width = self.wiring.grid, self.wiring.block[1]
+        is_asked = np.ones(n_rows * n_columns, dtype=np.bool_)
+        if len(self.gone):
+            is_asked[self.remaining_cells()] = False
+        asked = torch.from_numpy(np.repeat(is_asked.reshape(n_rows, n_columns), width, axis=1)).to(left.device)
+
+        def sums(rows: slice) -> Tensor:
+            found = left.new_zeros(rows.stop - rows.start, len(columns))
+            for i, row in enumerate(range(rows.start, rows.stop)):
+                # one fast sweep over what has just been computed
+                product = columns[asked[row]] @ left[row].T
+                found[i, asked[row]] = torch.linalg.vector_norm(product, ord=1, dim=1)
+            return found
+
+        return sums
 
     def live_products(self, targets: Tensor, sources: Tensor) -> Tensor:
         """Return Σ_s targets[s, o] · sources[s, i] for each synapse of blocks larger than one, shaped like the weight.

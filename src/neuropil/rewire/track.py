@@ -1,6 +1,6 @@
 """What a rewirer remembers of one layer from event to event."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -167,5 +167,17 @@ class Track:
             self._modularity = Modularity(self.constraints.groups, self.layer.wiring.cells())
 
     def _visit(self, cells: Any) -> None:
-        self._n_explored += int((~self._explored[cells]).sum())
-        self._explored[cells] = True
+        from neuropil.connect.merge import visit  # Numba takes a while to load
+
+        self._n_explored += int(visit(self._explored, cells))
+
+
+def summarize(tracks: Collection[Track], n_events: int) -> dict[str, Any]:
+    """Return what rewiring has come to, as plain values: see :meth:`neuropil.rewire.Rewirer.summary`."""
+    modularity = [track.modularity for track in tracks if track.modularity is not None]
+    return {
+        "events": n_events,
+        "replaced": sum(track.n_came for track in tracks) / sum(track.n_blocks for track in tracks),
+        "explored": sum(track.explored * track.n_cells for track in tracks) / sum(track.n_cells for track in tracks),
+        "modularity": sum(modularity) / len(modularity) if modularity else None,
+    }

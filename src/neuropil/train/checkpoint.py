@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from neuropil.rewire import Rewirer
+from neuropil.rewire import Rewirer, TopKast
 
 _FORMAT = 1
 _PAIRS = "mapping, as pairs"
@@ -34,7 +34,7 @@ def save_checkpoint(
     model: nn.Module,
     optimizer: Optimizer,
     scheduler: LRScheduler | None,
-    rewirer: Rewirer | None = None,
+    rewirer: Rewirer | TopKast | None = None,
 ) -> None:
     """Write weights, wirings, optimizer, schedule and rewirer; the file appears whole or not at all."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
@@ -80,7 +80,7 @@ def load_checkpoint(
     model: nn.Module,
     optimizer: Optimizer,
     scheduler: LRScheduler | None,
-    rewirer: Rewirer | None = None,
+    rewirer: Rewirer | TopKast | None = None,
 ) -> int:
     """Put a checkpoint's contents in place and return the number of epochs that it has behind it.
 
@@ -115,8 +115,8 @@ def load_checkpoint(
 
     rewiring = description.get("rewirer")
     if (rewiring is None) != (rewirer is None):
-        made, wanted = ("without rewiring", "with it") if rewiring is None else ("with rewiring", "without it")
-        raise CheckpointMismatchError(f"{path.name} must be of a run {wanted}, got one {made}")
+        made, wanted = ("without", "with") if rewiring is None else ("with", "without")
+        raise CheckpointMismatchError(f"{path.name} must be of a run {wanted} rewiring, got one {made}")
 
     state: dict[int, dict[str, Any]] = {}
     for index, scalars in description["optimizer"]["scalars"].items():

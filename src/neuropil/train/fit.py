@@ -18,7 +18,7 @@ from neuropil.data import Dataset, Split
 from neuropil.measure import layer_activity
 from neuropil.measure.evaluation import evaluation_mode
 from neuropil.randomness import derived_seed, stream
-from neuropil.rewire import Event, Rewirer
+from neuropil.rewire import Event, Rewirer, TopKast
 from neuropil.train.memory import PeakMemory
 from neuropil.train.run import Run
 from neuropil.train.subnormals import flush_subnormals
@@ -62,7 +62,7 @@ def fit(
     clip_norm: float | None = None,
     seed: int = 0,
     run: Run | None = None,
-    rewirer: Rewirer | None = None,
+    rewirer: Rewirer | TopKast | None = None,
 ) -> Result:
     """Train a classifier, measure it on the validation split after each epoch, and on the test set once, at the end.
 
@@ -83,7 +83,8 @@ def fit(
         clip_norm: largest norm of the whole gradient; None: not clipped.
         seed: of data order and noise.
         run: where the run is kept; None: nowhere.
-        rewirer: rewires the model, one step after each of the optimizer; it is told how long training is.
+        rewirer: rewires the model, one step after each of the optimizer; it is told how long training is. The penalty
+            of a :class:`neuropil.rewire.TopKast` is added to what is minimized, not to the loss that is told.
 
     Returns:
         The history and the test figures. A loss that is not finite stops the run, with status ``diverged``.
@@ -182,7 +183,7 @@ def _train_epoch(
     autocast: contextlib.AbstractContextManager[Any],
     clip_norm: float | None,
     order: torch.Generator,
-    rewirer: Rewirer | None,
+    rewirer: Rewirer | TopKast | None,
     events: list[Event],
 ) -> tuple[float, float] | None:
     """Train on every image once; return mean loss and accuracy on the way, or None if the loss diverged.
@@ -199,7 +200,8 @@ def _train_epoch(
             logits = model(images)
             value = loss(logits.float(), labels)
         optimizer.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
+        objective = value + rewirer.penalty() if isinstance(rewirer, TopKast) else value
+        objective.backward()  # type: ignore[no-untyped-call]
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
         optimizer.step()

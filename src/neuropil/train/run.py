@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from neuropil.rewire import Event, Rewirer
+from neuropil.rewire import Event, Rewirer, TopKast
 from neuropil.train.checkpoint import CheckpointError, CheckpointMismatchError, load_checkpoint, save_checkpoint
 from neuropil.train.environment import DECISIVE, describe_environment
 
@@ -89,7 +89,7 @@ class Run:
         model: nn.Module,
         optimizer: Optimizer,
         scheduler: LRScheduler | None,
-        rewirer: Rewirer | None = None,
+        rewirer: Rewirer | TopKast | None = None,
     ) -> None:
         """Write a checkpoint and delete all but the last two."""
         path = self.folder / f"checkpoint-{epoch:05d}.safetensors"
@@ -102,7 +102,7 @@ class Run:
         model: nn.Module,
         optimizer: Optimizer,
         scheduler: LRScheduler | None,
-        rewirer: Rewirer | None = None,
+        rewirer: Rewirer | TopKast | None = None,
     ) -> int:
         """Take up the last good checkpoint; return the number of epochs done, 0 where there is none.
 

@@ -30,7 +30,7 @@ def product(layer: "SparseLinear", x: Tensor) -> Tensor:
         if layer._reads_nobody:
             sources = F.pad(sources, (0, 0, 0, 1))  # the neuron behind the last one is always silent
         sources = sources.index_select(0, layer._gather)
-    weight = layer.weight.reshape(-1, rows)
+    weight = layer.effective_weight().reshape(-1, rows)
     if len(set(n_columns)) == 1:
         stacked = (len(n_columns), n_columns[0])
         products = torch.bmm(weight.view(*stacked, rows).transpose(1, 2), sources.reshape(*stacked, batch))

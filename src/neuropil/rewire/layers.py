@@ -1,0 +1,60 @@
+"""The layers of a model that are rewired, and what must follow when one of them is."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from neuropil.connect import SparseLinear
+from neuropil.connect.change import Change
+
+
+def layers_to_rewire(
+    model: nn.Module, optimizer: Optimizer, skip: Sequence[str], *, who: str
+) -> dict[str, SparseLinear]:
+    """Return the sparse layers of a model by name, less those to skip.
+
+    Args:
+        model: holds the layers.
+        optimizer: must train their weights.
+        skip: names of sparse layers that stay as they are.
+        who: named in errors.
+
+    Raises:
+        ValueError: no layer is left, a name to skip is not that of one, or the optimizer lacks weights.
+    """
+    found = {name: layer for name, layer in model.named_modules() if isinstance(layer, SparseLinear)}
+    unknown = [name for name in skip if name not in found]
+    if unknown:
+        raise ValueError(
+            f"{who}: skip must name sparse layers of the model, got {unknown[0]!r}; it has {', '.join(found)}"
+        )
+    layers = {name: layer for name, layer in found.items() if name not in skip}
+    if not layers:
+        what = "only skipped ones" if found else "none"
+        raise ValueError(
+            f"{who}: the model must have sparse layers, got {what}; try neuropil.connect.sparsify(model, pattern)"
+        )
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    for name, layer in layers.items():
+        if id(layer.weight) not in held:
+            raise ValueError(
+                f"{who}: the optimizer must hold the weights of every sparse layer, got one without {name!r}; "
+                "make it from model.parameters() after sparsify, or name the layer in skip"
+            )
+    return layers
+
+
+def rewire_layer(layer: SparseLinear, optimizer: Optimizer, change: Change) -> None:
+    """Change a layer's wiring; new blocks start at 0, and whatever the optimizer keeps of the weights follows."""
+    shape, gradient = layer.weight.shape, layer.weight.grad
+    layer.rewire(change)
+    carried: dict[int, Tensor] = {}  # by where it lies: an optimizer may keep one tensor twice, or the gradient itself
+    if gradient is not None and layer.weight.grad is not None:
+        carried[gradient.data_ptr()] = layer.weight.grad
+    state = optimizer.state.get(layer.weight, {})
+    for key, value in state.items():
+        if isinstance(value, Tensor) and value.dim() and value.shape == shape:
+            if value.data_ptr() not in carried:
+                carried[value.data_ptr()] = change.carry(value)
+            state[key] = carried[value.data_ptr()]

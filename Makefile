@@ -19,12 +19,13 @@ lint: $(READY)  ## format, style and types
 	$(BIN)/mypy
 
 results: $(READY)  ## make the tables in results/ again, from data under NEUROPIL_DATA; takes hours
-	for recipe in digits fashion-mnist cifar-10; do \
+	for recipe in digits fashion-mnist cifar-10 rewiring-digits rewiring-fashion-mnist rewiring-interval sparse-training; do \
 		$(BIN)/neuropil compare $$recipe && cp runs/$$recipe/results.csv results/$$recipe.csv || exit 1; \
 	done
 
-bench: $(READY)  ## time a sparse layer against a dense and a masked one
+bench: $(READY)  ## time a sparse layer against a dense and a masked one, and a rewiring event against a training step
 	$(BIN)/python benchmarks/layer.py
+	$(BIN)/python benchmarks/rewiring.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

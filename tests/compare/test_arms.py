@@ -193,7 +193,7 @@ def test_a_run_says_how_it_is_rewired_and_only_then():
 @pytest.mark.parametrize(
     ("rewiring", "sentence"),
     [
-        ("sett", "arms.a: rewiring must be one of static, set, .*, got 'sett'; try 'set'"),
+        ("sett", "arms.a: rewiring must be one of static, drop-grow, .*, got 'sett'; try 'set'"),
         ({"every": 3}, "arms.a: rewiring must be one of .*, got None"),
         ({"rule": "rigl", "evry": 3}, "arms.a: rewiring rigl has no setting 'evry'; try 'every'"),
         (

@@ -1,6 +1,7 @@
 """Rewiring by the names of papers: published settings, and that each of them runs."""
 
 import inspect
+from typing import get_args
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from neuropil.rewire import (
     Stages,
     cht,
     chts,
+    drop_grow,
     g2g,
     gmp,
     granet,
@@ -37,6 +39,7 @@ from neuropil.rewire import (
     srigl,
     static,
 )
+from neuropil.rewire.presets import GrowName, PruneName
 
 THREE = Mixture(((Magnitude(), 1.0), (Random(), 1.0), (Hebbian(), 1.0)))
 
@@ -273,3 +276,25 @@ def test_rewiring_learns_more_than_a_static_wiring():
             accuracies[name].append(float((model(x[400:]).argmax(1) == y[400:]).float().mean()))
     assert min(accuracies["rigl"]) > 0.9
     assert min(accuracies["rigl"]) > max(accuracies["static"]) + 0.05
+
+
+@pytest.mark.parametrize("prune", get_args(PruneName))
+@pytest.mark.parametrize("grow", get_args(GrowName))
+def test_any_pair_of_rules_keeps_the_number_of_connections(prune, grow):
+    generator = torch.Generator().manual_seed(0)
+    wiring = ErdosRenyi(0.3, exact=True).wire(12, 10, generator=generator)
+    model = nn.Sequential(SparseLinear(wiring, generator=generator), nn.ReLU())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    rewirer = drop_grow(prune=prune, grow=grow, every=1, fraction=0.4).attach(model, optimizer, generator=generator)
+    model(torch.randn(8, 12, generator=generator)).square().sum().backward()
+    optimizer.step()
+    (event,) = rewirer.step()
+    assert event.dropped == int(0.4 * wiring.n_blocks)
+    assert event.n_blocks == wiring.n_blocks
+
+
+def test_unknown_rules_of_a_pair():
+    with pytest.raises(ValueError, match="drop_grow: prune must be one of magnitude, .*, got 'ch3'"):
+        drop_grow(prune="ch3")
+    with pytest.raises(ValueError, match="drop_grow: grow must be one of random, .*, got 'magnitude'"):
+        drop_grow(grow="magnitude")

@@ -106,14 +106,23 @@ def describe_network(net: EnsembleNet, input_shape: tuple[int, int, int]) -> dic
     cost = network_cost(net, torch.zeros(1, *input_shape))
     hidden = [layer for layer in net.hidden if isinstance(layer, nn.Linear | SparseLinear)]
     wired = [*hidden, net.readout] if isinstance(net.readout, SparseLinear) else hidden
+    sparse = net.sparse_layers()
     live = sum(layer.n_transmitting if isinstance(layer, SparseLinear) else layer.weight.numel() for layer in wired)
     return {
         "parameters": cost.parameters,
         "density": live / sum(layer.in_features * layer.out_features for layer in wired),
         "multiply_accumulates": cost.multiply_accumulates,
         "kernels": [layer.kernel if isinstance(layer, SparseLinear) else "dense" for layer in hidden],
-        "neurons_without_input": sum(int((layer.wiring.fan_in() == 0).sum()) for layer in net.sparse_layers()),
+        "neurons_without_input": sum(int((layer.wiring.fan_in() == 0).sum()) for layer in sparse),
+        "neurons_without_output": sum(int((layer.wiring.fan_out() == 0).sum()) for layer in sparse),
+        "negative_weights": _share_below_zero(sparse),
     }
+
+
+def _share_below_zero(layers: list[SparseLinear]) -> float | None:
+    """Return the share of live weights that are negative: how much inhibition there is; None without sparse layers."""
+    negative = sum(int((layer.weight.detach() < 0).sum()) for layer in layers)
+    return negative / sum(layer.wiring.n_connections for layer in layers) if layers else None
 
 
 def _optimizer(net: nn.Module, training: Mapping[str, Any]) -> torch.optim.Optimizer:

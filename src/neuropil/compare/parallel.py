@@ -114,7 +114,8 @@ def _context() -> Any:
     if sys.platform == "win32":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["neuropil.compare.execute", "neuropil.connect.merge", "sklearn.datasets"])  # the last for the digits
+    # Numba, with the second, and the digits, with the third, take a while to load and much memory
+    context.set_forkserver_preload(["neuropil.compare.execute", "neuropil.connect.merge", "sklearn.datasets"])
     return context
 
 

@@ -24,6 +24,7 @@ PATTERNS: dict[str, type[Pattern]] = {
 ARRANGEMENTS: dict[str, tuple[type[Pattern], frozenset[str]]] = {"mixer": (Ensembles, frozenset({"grouping"}))}
 REWIRINGS: dict[str, Callable[..., Rewiring | TopKastRewiring]] = {
     "static": rewire.static,
+    "drop-grow": rewire.drop_grow,
     "set": rewire.set_,
     "rigl": rewire.rigl,
     "g2g": rewire.g2g,

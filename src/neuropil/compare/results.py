@@ -185,6 +185,7 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
 COLUMNS = (
     "comparison", "arm", "seed", "status", "test_accuracy", "test_loss", "epochs", "parameters", "density",
     "multiply_accumulates", "seconds_per_epoch", "peak_memory_bytes", "kernels", "rewiring", "explored", "modularity",
+    "neurons_without_input", "neurons_without_output", "negative_weights",
     "data", "hidden", "patches", "threads", "torch", "processor", "commit", "date",
 )  # fmt: skip
 

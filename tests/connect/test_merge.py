@@ -41,12 +41,13 @@ class TestLoops:
         went = some_of(chance, wiring.n_blocks)
         dead = np.flatnonzero(~mask)
         came = dead[some_of(chance, len(dead))]
-        indptr, indices, clashes = loops.merge_rows(wiring.indptr, wiring.indices, went, came, mask.shape[1])
+        indptr, indices, gone, clashes = loops.merge_rows(wiring.indptr, wiring.indices, went, came, mask.shape[1])
         expected = mask.ravel().copy()
         expected[wiring.cells()[went]] = False
         expected[came] = True
         rows, columns = np.nonzero(expected.reshape(mask.shape))
         assert clashes == 0
+        assert gone.tolist() == wiring.cells()[went].tolist()
         assert np.diff(indptr).tolist() == np.bincount(rows, minlength=mask.shape[0]).tolist()
         assert (indptr.dtype, indices.dtype) == (np.int64, np.int32)
         assert indices.tolist() == columns.tolist()
@@ -56,7 +57,7 @@ class TestLoops:
         mask, wiring, chance = grid
         cells = np.sort(chance.integers(mask.size, size=chance.integers(1, 8)))
         stays = mask.ravel()
-        clashes = loops.merge_rows(wiring.indptr, wiring.indices, cells[:0], cells, mask.shape[1])[2]
+        clashes = loops.merge_rows(wiring.indptr, wiring.indices, cells[:0], cells, mask.shape[1])[3]
         assert clashes == sum(stays[cell] or cell in cells[:n] for n, cell in enumerate(cells))
 
     @given(grids())

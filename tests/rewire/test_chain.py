@@ -132,7 +132,6 @@ def test_pruning_until_nothing_leads_anywhere(tools):
     limits = Limits(chain_removal=True)
     rewirer = Rewirer(model, optimizer, prune=Magnitude(), grow=None, schedule=schedule, limits=limits)
     rewirer.set_length(epochs=1, steps_per_epoch=10)
-    # BUG: chain removal takes the last block of either layer, and training ends with an error of Wiring's
     rewirer.step()
     assert [layer.wiring.n_blocks for layer in model.layers] == [1, 1]
 

@@ -223,9 +223,8 @@ def test_gradual_pruning_comes_to_its_count(tools, wiring, fraction, limits):
         return
     for k in range(1, 6):
         step()
-        left = max(0.0, 1 - k / 4)
-        # BUG (within="keep", regrow=False, nothing grown): choose.drop rounds either part on its own, one is lost
-        assert model.layers[0].wiring.n_blocks == max(1, round(wiring.n_blocks * (0.5 + 0.5 * left**3)))
+        wanted = schedule.density.at(k / 100, wiring.n_blocks / n_cells) * n_cells
+        assert model.layers[0].wiring.n_blocks == max(1, round(wanted))
 
 
 # constant_fan_in

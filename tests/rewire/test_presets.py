@@ -39,7 +39,7 @@ from neuropil.rewire import (
     srigl,
     static,
 )
-from neuropil.rewire.presets import GrowName, PruneName
+from neuropil.rewire.pairs import GrowName, PruneName
 
 THREE = Mixture(((Magnitude(), 1.0), (Random(), 1.0), (Hebbian(), 1.0)))
 

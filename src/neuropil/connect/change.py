@@ -47,7 +47,7 @@ class Change:
         Raises:
             ValueError: a cell lies outside the grid, comes twice, or is connected already.
         """
-        from neuropil.connect.merge import cells_of, in_common, merge_rows  # Numba takes a while to load
+        from neuropil.connect.merge import in_common, merge_rows  # Numba takes a while to load
 
         numbers, cells = _block_numbers(went, before.n_blocks), _ascending(np.asarray(came, dtype=np.int64))
         n_rows, n_columns = before.grid
@@ -55,16 +55,13 @@ class Change:
             raise ValueError(
                 f"Change: cells must be numbers from 0 to {n_rows * n_columns - 1}, got {cells[0]} to {cells[-1]}"
             )
-        indptr, indices, clashes = merge_rows(before.indptr, before.indices, numbers, cells, n_columns)
+        indptr, indices, gone, clashes = merge_rows(before.indptr, before.indices, numbers, cells, n_columns)
         if clashes:
-            raise ValueError(f"Change: cells that come must be unconnected, each once, got {clashes} that are not")
-        went_cells = cells_of(before.indptr, before.indices, n_columns, numbers)
-        both, _ = in_common(went_cells, cells)
-        if both.any():
-            raise ValueError(
-                f"Change: cells that come must be unconnected, got {int(both.sum())} that go in the same change"
-            )
-        return cls(before, before.with_rows(indptr, indices), went_cells, cells)
+            n_both = int(in_common(gone, cells)[0].sum())
+            which = "each once, " if clashes > n_both else ""
+            what = f"{clashes - n_both} that are not" if clashes > n_both else f"{n_both} that go in the same change"
+            raise ValueError(f"Change: cells that come must be unconnected, {which}got {what}")
+        return cls(before, before.with_rows(indptr, indices), gone, cells)
 
     @classmethod
     def between(cls, before: Wiring, after: Wiring) -> "Change":

@@ -4,11 +4,10 @@ from neuropil.rewire.apply_wirings import with_wirings
 from neuropil.rewire.at_start import grasp, random_masks, snip, synflow
 from neuropil.rewire.history import Event
 from neuropil.rewire.limits import Limits
+from neuropil.rewire.pairs import drop_grow
 from neuropil.rewire.presets import (
-    Rewiring,
     cht,
     chts,
-    drop_grow,
     g2g,
     gmp,
     granet,
@@ -22,6 +21,7 @@ from neuropil.rewire.presets import (
     top_kast,
 )
 from neuropil.rewire.rewirer import Rewirer
+from neuropil.rewire.rewiring import Rewiring
 from neuropil.rewire.rule import Mixture, Rule, Sampled
 from neuropil.rewire.rules import (
     CannistraciHebb,

@@ -38,12 +38,15 @@ def drop_chains(
 ) -> None:
     """Mark also the blocks that lead nowhere once those marked are gone, again and again until none is left.
 
+    A layer that would lose all its blocks so loses only those that were marked before.
+
     Args:
         wirings: of each layer, as they are.
         pairs: layers that follow upon each other.
         goes: of each block of a layer, whether it goes; changed in place.
         eligible: of each block, whether it may go.
     """
+    before = {name: blocks.copy() for name, blocks in goes.items()}
     changed = True
     while changed:
         changed = False
@@ -60,6 +63,9 @@ def drop_chains(
                 if more.any():
                     goes[name][more] = True
                     changed = True
+    for name, marked in goes.items():
+        if marked.all():
+            marked[:] = before[name]
 
 
 def _per_neuron(wiring: Wiring, goes: NDArray[np.bool_], *, side: str) -> IntArray:

@@ -89,11 +89,13 @@ def drop(
     # what goes must find a place in its own part, for it may not come back to its own
     assert constraints.groups is not None
     is_within = constraints.groups.are_within(site.wiring.cells())
-    gone = []
-    for part, pool in zip((is_within, ~is_within), constraints.parts(site), strict=True):
-        share = int((eligible & part).sum()) / max(1, n_free)
-        most = round(excess * share) + int(pool.sizes.sum())
-        gone.append(prune.drop(site, min(round(n * share), most), eligible & part))
+    share = int((eligible & is_within).sum()) / max(1, n_free)
+    for_good, replaced = round(excess * share), round((n - excess) * share)
+    room = [int(pool.sizes.sum()) for pool in constraints.parts(site)]
+    gone = [
+        prune.drop(site, for_good + min(replaced, room[0]), eligible & is_within),
+        prune.drop(site, excess - for_good + min(n - excess - replaced, room[1]), eligible & ~is_within),
+    ]
     return np.sort(np.concatenate(gone))
 
 

@@ -1,15 +1,9 @@
 """Ways to rewire by the names of their papers, with published settings as defaults."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
-
-import torch
-from torch import nn
-from torch.optim import Optimizer
+from typing import Literal
 
 from neuropil.rewire.limits import Limits
-from neuropil.rewire.rewirer import Rewirer
+from neuropil.rewire.rewiring import Rewiring, Within, schedule_of
 from neuropil.rewire.rule import Mixture, Rule, Sampled
 from neuropil.rewire.rules import (
     CannistraciHebb,
@@ -18,132 +12,16 @@ from neuropil.rewire.rules import (
     Hebbian,
     Magnitude,
     MagnitudeAndGradient,
-    Momentum,
     Random,
-    Sensitivity,
     SignedMagnitude,
 )
-from neuropil.rewire.schedule import Anneal, Cubic, Schedule, Stages
+from neuropil.rewire.schedule import Anneal, Cubic, Stages
 from neuropil.rewire.top_kast import TopKastRewiring
-
-Within = float | Literal["keep"] | None
-PruneName = Literal[
-    "magnitude", "signed-magnitude", "random", "hebbian", "correlation", "absolute-correlation", "contribution",
-    "magnitude-and-gradient", "sensitivity", "gradient", "momentum",
-]  # fmt: skip
-GrowName = Literal[
-    "random", "hebbian", "correlation", "absolute-correlation", "gradient", "momentum", "ch2", "ch3"
-]  # fmt: skip
-_RULES: dict[str, Rule] = {
-    "magnitude": Magnitude(),
-    "signed-magnitude": SignedMagnitude(),
-    "random": Random(),
-    "hebbian": Hebbian(),
-    "correlation": Hebbian(centered=True),
-    "absolute-correlation": Hebbian(centered=True, absolute=True),
-    "contribution": Contribution(),
-    "magnitude-and-gradient": MagnitudeAndGradient(),
-    "sensitivity": Sensitivity(),
-    "gradient": Gradient(),
-    "momentum": Momentum(),
-    "ch2": CannistraciHebb(2),
-    "ch3": CannistraciHebb(3),
-}
-
-
-@dataclass(frozen=True)
-class Rewiring:
-    """A way to rewire, before it is put on a model: rules, schedule and limits.
-
-    Args:
-        prune, grow, schedule, limits: as for :class:`Rewirer`.
-
-    Example:
-        >>> rewiring = rigl(every=50)
-        >>> rewiring.schedule.every, rewiring.grow
-        (50, Gradient())
-    """
-
-    prune: Rule | None
-    grow: Rule | None
-    schedule: Schedule | None
-    limits: Limits = field(default_factory=Limits)
-
-    @property
-    def keeps_density(self) -> bool:
-        """Whether the network is as dense at the end as at the start."""
-        return self.schedule is None or not isinstance(self.schedule.density, Cubic)
-
-    def final_density(self, initial: float) -> float:
-        """Return the density at the end, in (0, 1], of a network or layer that starts with ``initial``."""
-        if self.schedule is None or not isinstance(self.schedule.density, Cubic):
-            return initial
-        return min(initial, self.schedule.density.to)
-
-    def attach(
-        self,
-        model: nn.Module,
-        optimizer: Optimizer,
-        *,
-        skip: Sequence[str] = (),
-        generator: torch.Generator | None = None,
-        **settings: Any,
-    ) -> Rewirer:
-        """Return a rewirer of this kind for a model and its optimizer; see :class:`Rewirer`."""
-        return Rewirer(
-            model,
-            optimizer,
-            prune=self.prune,
-            grow=self.grow,
-            schedule=self.schedule,
-            limits=self.limits,
-            skip=skip,
-            generator=generator,
-            **settings,
-        )
 
 
 def static() -> Rewiring:
     """Never rewire: the control that shows whether rewiring helps."""
     return Rewiring(None, None, None)
-
-
-def drop_grow(
-    *,
-    prune: PruneName = "magnitude",
-    grow: GrowName = "random",
-    every: int | None = None,
-    per_epoch: float | None = None,
-    fraction: float = 0.1,
-    anneal: Anneal = "constant",
-    until: float = 1.0,
-    regrow: bool = True,
-    within: Within = None,
-    constant_fan_in: bool = False,
-) -> Rewiring:
-    """Any pair of a prune rule and a growth rule, by name.
-
-    Args:
-        prune: what goes: magnitude, signed-magnitude, random, hebbian (cosine), correlation (centred),
-            absolute-correlation, contribution, magnitude-and-gradient, sensitivity, gradient or momentum.
-        grow: what comes: random, hebbian, correlation, absolute-correlation, gradient, momentum, ch2 or ch3.
-        every, per_epoch: steps between events, or events in an epoch; default: one an epoch.
-        fraction: share of connections replaced by the first event.
-        anneal: how that share falls.
-        until: share of training after which the wiring stays.
-        regrow: whether what was dropped may come back at once.
-        within: share of connections within groups; see :class:`Limits`.
-        constant_fan_in: every neuron has the same number of connections.
-
-    Raises:
-        ValueError: a rule is unknown.
-    """
-    for name, value, known in (("prune", prune, get_args(PruneName)), ("grow", grow, get_args(GrowName))):
-        if value not in known:
-            raise ValueError(f"drop_grow: {name} must be one of {', '.join(known)}, got {value!r}")
-    schedule = _schedule(every, per_epoch, fraction, default=1.0, anneal=anneal, until=until)
-    limits = Limits(regrow=regrow, within=within, constant_fan_in=constant_fan_in)
-    return Rewiring(_RULES[prune], _RULES[grow], schedule, limits)
 
 
 def set_(
@@ -167,7 +45,7 @@ def set_(
     Reference:
         D. C. Mocanu et al., arXiv 1707.04780.
     """
-    schedule = _schedule(every, per_epoch, fraction, default=1.0, anneal=anneal, until=until)
+    schedule = schedule_of(every, per_epoch, fraction, default=1.0, anneal=anneal, until=until)
     return Rewiring(SignedMagnitude(), Random(), schedule, Limits(within=within))
 
 
@@ -193,7 +71,7 @@ def rigl(
         U. Evci et al., arXiv 1911.11134. There, the first event comes before the first step, and the step of an event
         leaves the weights alone; here each event follows a normal step.
     """
-    schedule = _schedule(every, per_epoch, fraction, default=100, anneal=anneal, until=until)
+    schedule = schedule_of(every, per_epoch, fraction, default=100, anneal=anneal, until=until)
     return Rewiring(Magnitude(), Gradient(), schedule, Limits(within=within))
 
 
@@ -242,7 +120,7 @@ def g2g(
     for name, value, known in (("prune", prune, pruning), ("grow", grow, growing)):
         if value not in known:
             raise ValueError(f"g2g: {name} must be one of {', '.join(known)}, got {value!r}")
-    schedule = _schedule(every, per_epoch, fraction, default=1000, anneal=anneal, until=until)
+    schedule = schedule_of(every, per_epoch, fraction, default=1000, anneal=anneal, until=until)
     return Rewiring(pruning[prune], growing[grow], schedule, Limits(within=within))
 
 
@@ -273,7 +151,7 @@ def hebbian(
     Reference:
         Ours, after G2GNet, arXiv 2508.14140. It reaches what a static wiring reaches on digits, not more.
     """
-    schedule = _schedule(every, per_epoch, fraction, default=1000, anneal=anneal, until=until)
+    schedule = schedule_of(every, per_epoch, fraction, default=1000, anneal=anneal, until=until)
     growth = Hebbian(centered=True, absolute=True, window=window)
     return Rewiring(Contribution(centered=True, window=window), growth, schedule, Limits(within=within))
 
@@ -302,7 +180,7 @@ def itop(
     if grow not in ("random", "gradient"):
         raise ValueError(f"itop: grow must be random or gradient, got {grow!r}")
     by_gradient = grow == "gradient"
-    schedule = _schedule(
+    schedule = schedule_of(
         every, per_epoch, fraction, default=4000 if by_gradient else 1500, anneal="cosine",
         final_fraction=final_fraction,
     )  # fmt: skip
@@ -332,7 +210,7 @@ def mest(
         second stage's end could not be read there: the first two are RigL's, the last lies half way.
     """
     density = Stages(((0.6, 0.05), (0.8, 0.025))) if soft else None
-    schedule = _schedule(every, per_epoch, fraction, default=100, anneal="cosine", density=density)
+    schedule = schedule_of(every, per_epoch, fraction, default=100, anneal="cosine", density=density)
     return Rewiring(MagnitudeAndGradient(coefficient), Random(), schedule)
 
 
@@ -361,7 +239,7 @@ def cht(
         Y. Zhang et al., CHT (ICLR 2024), with the node-based score of the later code. Its correlated start of wiring
         and weights is not part of rewiring.
     """
-    schedule = _schedule(every, per_epoch, fraction, default=1.0, anneal=anneal, until=until)
+    schedule = schedule_of(every, per_epoch, fraction, default=1.0, anneal=anneal, until=until)
     return Rewiring(Magnitude(), CannistraciHebb(order), schedule, Limits(chain_removal=True, stop_overlap=0.9))
 
 
@@ -388,7 +266,7 @@ def chts(
     Reference:
         Y. Zhang et al., arXiv 2501.19107.
     """
-    schedule = _schedule(every, per_epoch, fraction, default=1.0, anneal=anneal, until=until)
+    schedule = schedule_of(every, per_epoch, fraction, default=1.0, anneal=anneal, until=until)
     return Rewiring(
         Sampled(Magnitude(), temperature), Sampled(CannistraciHebb(order)), schedule, Limits(chain_removal=True)
     )
@@ -415,7 +293,7 @@ def srigl(
         M. Lasby et al., arXiv 2305.02299. Where a row must be trimmed its smallest weights go; in the authors' code
         any do.
     """
-    schedule = _schedule(every, per_epoch, fraction, default=100, anneal="cosine", until=until)
+    schedule = schedule_of(every, per_epoch, fraction, default=100, anneal="cosine", until=until)
     return Rewiring(Magnitude(), Gradient(), schedule, Limits(constant_fan_in=True, ablation=ablation))
 
 
@@ -438,7 +316,7 @@ def gmp(
         M. Zhu and S. Gupta, arXiv 1710.01878; start and until as in RigL's comparison (20k to 75k of 97.7k steps).
         What is pruned here never comes back; there, the mask is drawn again from all weights.
     """
-    schedule = _schedule(every, per_epoch, None, default=1000, density=Cubic(density, start, until))
+    schedule = schedule_of(every, per_epoch, None, default=1000, density=Cubic(density, start, until))
     return Rewiring(Magnitude(), None, schedule)
 
 
@@ -461,7 +339,7 @@ def granet(
     Reference:
         S. Liu et al., arXiv 2106.10404, which starts from a density of 0.5 or 1.
     """
-    schedule = _schedule(
+    schedule = schedule_of(
         every, per_epoch, fraction, default=1000, anneal="cosine", density=Cubic(density, 0.0, until, "global")
     )
     return Rewiring(Magnitude(), Gradient(), schedule)
@@ -492,15 +370,3 @@ def top_kast(
     if backward_density is None:
         backward_density = min(1.0, 2 * density)
     return TopKastRewiring(density, backward_density, every, penalty)
-
-
-def _schedule(
-    every: int | None, per_epoch: float | None, fraction: float | None, *, default: float, **settings: Any
-) -> Schedule:
-    """Return a schedule; by default it counts in steps where ``default`` is a whole number, else in epochs."""
-    if every is None and per_epoch is None:
-        if isinstance(default, int):
-            every = default
-        else:
-            per_epoch = default
-    return Schedule(every=every, per_epoch=per_epoch, fraction=fraction, **settings)

@@ -66,8 +66,8 @@ class Recorder:
     """Hooks on a model that are there only while they are needed.
 
     The activity of a layer's targets is what comes out of the activation module that takes the layer's output,
-    normalization in between allowed; the output itself where none does; or a function of it, if one is given. Calls in
-    evaluation mode, or without gradients, are not recorded.
+    normalization in between allowed; the last of these outputs where none does; or a function of the layer's own,
+    if one is given. Calls in evaluation mode, or without gradients, are not recorded.
 
     Attributes:
         model: what is watched.

@@ -1,5 +1,6 @@
 """Rewiring a network while it learns."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -132,7 +133,7 @@ class Rewirer:
     def step(self) -> list[Event]:
         """Count one step of the optimizer, and rewire if an event is due; return what it did, layer by layer.
 
-        No event follows upon the last step of a training whose length is known.
+        Nothing is replaced after the last step of a training whose length is known.
 
         Raises:
             ValueError: the length of training is needed and unknown, or a rule lacks activity or gradients.
@@ -155,11 +156,21 @@ class Rewirer:
         schedule = self._schedule
         if schedule is None or (self._needs_length and self._n_steps is None):
             return False
+        if self._density_is_due(step):
+            return True
         if self._n_steps is not None and step >= self._n_steps:
             return False  # nothing would be learnt after it
-        if step == 1 and isinstance(schedule.density, Stages):
-            return True  # what is denser at first is so from the start
         return schedule.is_due(step, self._steps_per_epoch) and self._changes_at(step)
+
+    def _density_is_due(self, step: int) -> bool:
+        """Return whether the density must be set after this step whenever else events may be."""
+        density = None if self._schedule is None else self._schedule.density
+        if density is None or self._n_steps is None:
+            return False
+        if isinstance(density, Stages) and step == 1:
+            return True  # what is denser at first is so from the start
+        ends = [density.until] if isinstance(density, Cubic) else [until for until, _ in density.stages]
+        return step in {math.ceil(end * self._n_steps - 1e-9) for end in ends}
 
     def _changes_at(self, step: int) -> bool:
         assert self._schedule is not None
@@ -192,7 +203,9 @@ class Rewirer:
     def _rewire(self) -> list[Event]:
         assert self._schedule is not None
         progress = self._progress(self._step)
-        fraction = self._schedule.fraction_at(progress)
+        is_last = self._n_steps is not None and self._step >= self._n_steps
+        regular = self._schedule.is_due(self._step, self._steps_per_epoch) and not is_last
+        fraction = self._schedule.fraction_at(progress) if regular else 0.0
         sites = {
             name: Site(name, layer, self._samples_of(name), progress, self._generator, self._reduction)
             for name, layer in self._layers.items()
@@ -256,11 +269,10 @@ class Rewirer:
 
     def _apply(self, site: Site, gone: Any, cells: Any, dropped: int) -> Event:
         """Change the layer and all that belongs to its weights; say what was done."""
-        from neuropil.connect.merge import cells_of, in_common  # Numba takes a while to load
+        from neuropil.connect.merge import in_common  # Numba takes a while to load
 
         wiring, layer, track = site.wiring, site.layer, self._tracks[site.name]
-        gone_cells = cells_of(wiring.indptr, wiring.indices, wiring.grid[1], gone)
-        again, back = in_common(gone_cells, cells)
+        again, back = in_common((site if site.gone is gone else replace(site, gone=gone)).gone_cells, cells)
         change = Change.of(wiring, went=gone[~again], came=cells[~back])
         if len(change.went) or len(change.came):
             rewire_layer(layer, self._optimizer, change)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -45,6 +46,13 @@ class Site:
     def wiring(self) -> Wiring:
         """Who connects to whom."""
         return self.layer.wiring
+
+    @cached_property
+    def gone_cells(self) -> IntArray:
+        """Cells of the blocks that have been dropped in this event, int64, ascending."""
+        from neuropil.connect.merge import cells_of  # Numba takes a while to load
+
+        return cells_of(self.wiring.indptr, self.wiring.indices, self.wiring.grid[1], self.gone)
 
     def remaining_cells(self) -> IntArray:
         """Return the cells of the blocks that have not been dropped in this event, int64, ascending."""

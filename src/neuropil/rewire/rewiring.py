@@ -1,0 +1,81 @@
+"""A way to rewire, before it is put on a model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from neuropil.rewire.limits import Limits
+from neuropil.rewire.rewirer import Rewirer
+from neuropil.rewire.rule import Rule
+from neuropil.rewire.schedule import Cubic, Schedule
+
+Within = float | Literal["keep"] | None
+
+
+@dataclass(frozen=True)
+class Rewiring:
+    """A way to rewire, before it is put on a model: rules, schedule and limits.
+
+    Args:
+        prune, grow, schedule, limits: as for :class:`Rewirer`.
+
+    Example:
+        >>> from neuropil.rewire import rigl
+        >>> rewiring = rigl(every=50)
+        >>> rewiring.schedule.every, rewiring.grow
+        (50, Gradient())
+    """
+
+    prune: Rule | None
+    grow: Rule | None
+    schedule: Schedule | None
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def keeps_density(self) -> bool:
+        """Whether the network is as dense at the end as at the start."""
+        return self.schedule is None or not isinstance(self.schedule.density, Cubic)
+
+    def final_density(self, initial: float) -> float:
+        """Return the density at the end, in (0, 1], of a network or layer that starts with ``initial``."""
+        if self.schedule is None or not isinstance(self.schedule.density, Cubic):
+            return initial
+        return min(initial, self.schedule.density.to)
+
+    def attach(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        *,
+        skip: Sequence[str] = (),
+        generator: torch.Generator | None = None,
+        **settings: Any,
+    ) -> Rewirer:
+        """Return a rewirer of this kind for a model and its optimizer; see :class:`Rewirer`."""
+        return Rewirer(
+            model,
+            optimizer,
+            prune=self.prune,
+            grow=self.grow,
+            schedule=self.schedule,
+            limits=self.limits,
+            skip=skip,
+            generator=generator,
+            **settings,
+        )
+
+
+def schedule_of(
+    every: int | None, per_epoch: float | None, fraction: float | None, *, default: float, **settings: Any
+) -> Schedule:
+    """Return a schedule; by default it counts in steps where ``default`` is a whole number, else in epochs."""
+    if every is None and per_epoch is None:
+        if isinstance(default, int):
+            every = default
+        else:
+            per_epoch = default
+    return Schedule(every=every, per_epoch=per_epoch, fraction=fraction, **settings)

@@ -149,7 +149,7 @@ def test_events_are_as_many_as_asked_for(per_epoch, steps_per_epoch):
 @pytest.mark.parametrize(
     ("settings", "dropped"),
     [
-        ({"fraction": 0.29}, [28, 28, 28]),  # 0.29 · 100 is a little less than 29
+        ({"fraction": 0.29}, [29, 29, 29]),  # as a floating-point number, 0.29 · 100 is a little less than 29
         ({"fraction": 0.5, "anneal": "linear"}, [37, 25, 12]),
         ({"fraction": 0.5, "anneal": "cosine"}, [42, 25, 7]),
         ({"fraction": 0.5, "anneal": "linear", "final_fraction": 0.1}, [40, 30, 20]),
@@ -265,7 +265,7 @@ def test_one_threshold_counts_synapses_that_exist():
         (lambda: Stages(((0.5, 0.1), (1.5, 0.0))), "until rising within"),
         (lambda: Schedule(), "either every or per_epoch must be given, got every=None and per_epoch=None"),
         (lambda: Schedule(every=1, per_epoch=1), "either every or per_epoch must be given, got every=1 and per_epoch=1"),
-        (lambda: Schedule(every=0), "Schedule: every must be at least 1 step, got 0"),
+        (lambda: Schedule(every=0), "Schedule: every must be a whole number of at least 1 step, got 0"),
         (lambda: Schedule(per_epoch=0.0), "Schedule: per_epoch must be above 0, got 0"),
         (lambda: Schedule(per_epoch=math.inf), "Schedule: per_epoch must be above 0, got inf"),
         (lambda: Schedule(per_epoch=math.nan), "Schedule: per_epoch must be above 0, got nan"),

@@ -171,9 +171,18 @@ def _without_repeats(values: list[str]) -> list[str]:
 
 
 def _try_rewiring(arm: Arm, arguments: dict[str, Any]) -> None:
-    """Put a rewiring with limits on a network of these wirings: limits that cannot be met are found before any run."""
+    """Put a rewiring with demands on a network of these wirings: those that cannot be met are found before any run."""
     rewiring = None if arm.rewiring is None else read_rewiring(arm.rewiring)
-    if isinstance(rewiring, Rewiring) and (rewiring.limits.within is not None or rewiring.limits.constant_fan_in):
+    if rewiring is None:
+        return
+    layers = zip(arguments["pattern"], layer_sizes(arguments), strict=True)
+    densities = [pattern.expected_density(*size) for pattern, size in layers if not isinstance(pattern, Dense)]
+    if not rewiring.keeps_density and densities and rewiring.final_density(max(densities)) >= max(densities):
+        raise ValueError(
+            f"rewiring to a density must start above it, got {max(densities):.3g}; try erdos-renyi with density 1.0"
+        )
+    limits = rewiring.limits if isinstance(rewiring, Rewiring) else None
+    if limits is None or limits.within is not None or limits.constant_fan_in:
         net = ensemble_net(**arguments)
         rewiring.attach(net, torch.optim.SGD(net.parameters()))
 

@@ -28,7 +28,6 @@ from neuropil.rewire import (
 
 # as their papers write them; others go by the name that recipes use
 _NAMES = {
-    "drop-grow": "a pair of rules",
     "set": "SET",
     "rigl": "RigL",
     "g2g": "G2GNet",

@@ -163,6 +163,7 @@ class SparseLinear(nn.Module):
         position[wiring.out_order[real]] = np.flatnonzero(real)
         in_order = len(real) == len(position) and np.array_equal(position, np.arange(len(position)))
         self._scatter = None if in_order else torch.from_numpy(position).to(device)
+        _ = wiring.block_rows  # made once here: torch.compile cannot trace how
         self._columns_per_row = (np.diff(wiring.indptr) * wiring.block[1]).tolist()
 
     # Silent connections

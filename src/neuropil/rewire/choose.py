@@ -61,7 +61,7 @@ class Constraints:
     def fan_in(self, site: Site, n_target: int) -> int:
         """Return the blocks of each row that is not ablated, where all have the same number."""
         n_rows, n_columns = site.wiring.grid
-        return min(n_columns, n_target // (n_rows - int(self.ablated.sum())))
+        return max(1, min(n_columns, n_target // (n_rows - int(self.ablated.sum()))))
 
 
 def drop(
@@ -79,9 +79,17 @@ def drop(
     eligible = constraints.eligible(site)
     n_free = int(eligible.sum())
     excess = min(max(0, site.wiring.n_blocks - n_target), n_free)
-    n = excess + int(fraction * (n_free - excess))
+    n = excess + int(fraction * (n_free - excess) + 1e-9)
     if constraints.limits.constant_fan_in:
         return _drop_to_fan_in(site, prune, grow, constraints, eligible, n, n_target)
+    if constraints.within is not None and constraints.groups is not None and n == excess:
+        # nothing will come that could bring the share back
+        is_within = constraints.groups.are_within(site.wiring.cells())
+        n_free_within, n_within = int((eligible & is_within).sum()), int(is_within.sum())
+        wanted = n_within - round(constraints.within * (site.wiring.n_blocks - excess))
+        first = min(max(wanted, excess - (n_free - n_free_within), 0), excess, n_free_within)
+        gone = [prune.drop(site, first, eligible & is_within), prune.drop(site, excess - first, eligible & ~is_within)]
+        return np.sort(np.concatenate(gone))
     if constraints.limits.regrow:
         return prune.drop(site, n, eligible)
     if constraints.within is None:
@@ -142,7 +150,8 @@ def _drop_to_fan_in(
     """Return what goes where every row is to have the same number of blocks: see SRigL, arXiv 2305.02299."""
     wiring = site.wiring
     goes = np.zeros(wiring.n_blocks, dtype=np.bool_)
-    goes[prune.drop(site, n, eligible)] = True
+    if n > max(0, wiring.n_blocks - n_target):  # otherwise nothing comes, and rows are only trimmed
+        goes[prune.drop(site, n, eligible)] = True
     if constraints.may_ablate and grow is not None:
         promising = grow.grow(site, constraints.pool(site), min(n, int(constraints.pool(site).sizes.sum())))
         salient = np.bincount(wiring.block_rows[~goes], minlength=wiring.grid[0])
@@ -150,9 +159,12 @@ def _drop_to_fan_in(
         least = max(1.0, (constraints.limits.ablation or 0.0) * constraints.fan_in(site, n_target))
         weak = (salient < least) & ~constraints.ablated
         weak[wiring.block_rows[~eligible]] = False  # what is frozen stays
-        if not (weak | constraints.ablated).all():
-            constraints.ablated |= weak
-            goes |= constraints.ablated[wiring.block_rows]
+        # the others must have room for all connections
+        most = wiring.grid[0] - int(constraints.ablated.sum()) - max(1, -(-n_target // wiring.grid[1]))
+        weak_rows = np.flatnonzero(weak)
+        worst = weak_rows[largest(-salient[weak_rows].astype(np.float32), max(0, most), site.generator)]
+        constraints.ablated[worst] = True
+        goes |= constraints.ablated[wiring.block_rows]
     too_many = np.bincount(wiring.block_rows[~goes], minlength=wiring.grid[0]) - constraints.fan_in(site, n_target)
     if (too_many > 0).any():
         worth = prune.live(site)

@@ -7,6 +7,7 @@ from torch.optim import Optimizer
 
 from neuropil.connect import SparseLinear
 from neuropil.connect.change import Change
+from neuropil.connect.convert import check_not_shared
 
 
 def layers_to_rewire(
@@ -24,12 +25,15 @@ def layers_to_rewire(
         ValueError: no layer is left, a name to skip is not that of one, or the optimizer lacks weights.
     """
     found = {name: layer for name, layer in model.named_modules() if isinstance(layer, SparseLinear)}
+    skip = (skip,) if isinstance(skip, str) else skip
     unknown = [name for name in skip if name not in found]
     if unknown:
         raise ValueError(
             f"{who}: skip must name sparse layers of the model, got {unknown[0]!r}; it has {', '.join(found)}"
         )
     layers = {name: layer for name, layer in found.items() if name not in skip}
+    for name, layer in layers.items():
+        check_not_shared(who, model, name, layer.weight)
     if not layers:
         what = "only skipped ones" if found else "none"
         raise ValueError(
@@ -46,8 +50,18 @@ def layers_to_rewire(
 
 
 def rewire_layer(layer: SparseLinear, optimizer: Optimizer, change: Change) -> None:
-    """Change a layer's wiring; new blocks start at 0, and whatever the optimizer keeps of the weights follows."""
+    """Change a layer's wiring; new blocks start at 0, and whatever the optimizer keeps of the weights follows.
+
+    Raises:
+        ValueError: the optimizer keeps something of the weights that is not shaped like them. Nothing is changed then.
+    """
     shape, gradient = layer.weight.shape, layer.weight.grad
+    for key, value in optimizer.state.get(layer.weight, {}).items():
+        if isinstance(value, Tensor) and value.numel() > 1 and value.shape != shape:
+            raise ValueError(
+                f"Rewirer: an optimizer must keep what is shaped like a weight, or one number, got {key!r} of "
+                f"shape {tuple(value.shape)} for {tuple(shape)}; try Adam, or another optimizer that does not factor"
+            )
     layer.rewire(change)
     carried: dict[int, Tensor] = {}  # by where it lies: an optimizer may keep one tensor twice, or the gradient itself
     if gradient is not None and layer.weight.grad is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,6 +62,23 @@ class _Call:
         self.gradient = gradient.detach() if self.gradient is None else self.gradient + gradient.detach()
 
 
+class _Hook:
+    """A hook that records for one model alone: copies of the model, pickled ones too, have hooks that do nothing."""
+
+    def __init__(self, record: Callable[..., None] | None = None) -> None:
+        self._record = record
+
+    def __call__(self, *call: Any) -> None:
+        if self._record is not None:
+            self._record(*call)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Hook":
+        return _Hook()
+
+    def __reduce__(self) -> tuple[type["_Hook"], tuple[()]]:
+        return _Hook, ()
+
+
 @dataclass
 class Recorder:
     """Hooks on a model that are there only while they are needed.
@@ -78,6 +96,7 @@ class Recorder:
     model: nn.Module
     layers: Mapping[str, SparseLinear]
     activity: Callable[[Tensor], Tensor] | None = None
+    _wanted: frozenset[str] = frozenset()
     _calls: dict[str, list[_Call]] = field(default_factory=dict)
     _following: dict[int, tuple[Tensor, _Call]] = field(default_factory=dict)
     _handles: list[torch.utils.hooks.RemovableHandle] = field(default_factory=list)
@@ -91,13 +110,13 @@ class Recorder:
         """Record from now on what is needed, of ``NEEDS``."""
         if self.is_on:
             return
-        needs = set(needs)
+        self._wanted = frozenset(needs)
         for name, layer in self.layers.items():
-            self._handles.append(layer.register_forward_hook(self._watch(name, needs), with_kwargs=True))
-        if "post" in needs and self.activity is None:
+            self._handles.append(layer.register_forward_hook(_Hook(partial(self._keep, name)), with_kwargs=True))
+        if "post" in self._wanted and self.activity is None:
             for module in self.model.modules():
                 if not any(module.children()) and not isinstance(module, _NOT_AN_ACTIVATION):
-                    self._handles.append(module.register_forward_hook(self._follow, with_kwargs=True))
+                    self._handles.append(module.register_forward_hook(_Hook(self._follow), with_kwargs=True))
 
     def stop(self) -> None:
         """Take the hooks away."""
@@ -112,21 +131,22 @@ class Recorder:
         self._following.clear()
         return collected
 
-    def _watch(self, name: str, needs: set[str]) -> Callable[..., None]:
-        def record(layer: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
-            if not layer.training or not torch.is_grad_enabled():
-                return
-            call = _Call(
-                (*inputs, *named.values())[0].detach(),
-                output.detach() if self.activity is None else self.activity(output.detach()),
-            )
-            self._calls.setdefault(name, []).append(call)
-            if "post" in needs and self.activity is None:
-                self._following[id(output)] = (output, call)  # holds the output: its id stays its own
-            if "gradient" in needs and output.requires_grad:
-                output.register_hook(call.keep_gradient)  # type: ignore[no-untyped-call]
-
-        return record
+    def _keep(
+        self, name: str, layer: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor
+    ) -> None:
+        if layer is not self.layers[name] or not layer.training or not torch.is_grad_enabled():
+            return
+        call = _Call(
+            (*inputs, *named.values())[0].detach(),
+            output.detach() if self.activity is None else self.activity(output.detach()),
+        )
+        self._calls.setdefault(name, []).append(call)
+        if "post" in self._wanted and self.activity is None:
+            self._following[id(output)] = (output, call)  # holds the output: its id stays its own
+        if "gradient" in self._wanted and output.requires_grad:
+            # an in-place activation would make another tensor of a view, and its hook would never be called
+            whole = output._base if output._is_view() and output._base is not None else output
+            whole.register_hook(call.keep_gradient)  # type: ignore[no-untyped-call]
 
     def _follow(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         taken = (*inputs, *named.values())

@@ -1,5 +1,6 @@
 """Rewiring a network while it learns."""
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,8 @@ from neuropil.rewire.scores import magnitude
 from neuropil.rewire.site import Reduction, Site
 from neuropil.rewire.track import Track, summarize
 
+logger = logging.getLogger(__name__)
+
 
 class Rewirer:
     """Let connections of a model's sparse layers come and go while it learns.
@@ -33,6 +36,10 @@ class Rewirer:
     that the prune rule values least, and connects as many that the growth rule values most. The number of blocks
     stays exactly the same, unless the schedule says otherwise. New ones start at 0, their optimizer state too; all
     others keep theirs. Activity and gradients are recorded in those steps only whose event needs them.
+
+    A copy of the model, such as an average of its weights, does not follow by itself: call its layers' ``rewire`` with
+    the model's wirings. With ``torch.compile``, rules that look at activity or gradients need
+    ``torch._dynamo.config.skip_nnmodule_hook_guards = False`` before the model is compiled.
 
     Args:
         model: holds at least one :class:`neuropil.connect.SparseLinear`.
@@ -128,6 +135,12 @@ class Rewirer:
                 f"Rewirer.set_length: epochs and steps_per_epoch must be at least 1, got {epochs} and {steps_per_epoch}"
             )
         self._steps_per_epoch, self._n_steps = steps_per_epoch, epochs * steps_per_epoch
+        if self._schedule is not None and not any(self._is_due(step) for step in range(1, self._n_steps + 1)):
+            logger.warning(
+                "no rewiring event falls into the %d steps of this training: nothing will be rewired; try a shorter "
+                "interval",
+                self._n_steps,
+            )
         self._record_if_needed()
 
     def step(self) -> list[Event]:
@@ -146,7 +159,11 @@ class Rewirer:
         self._step += 1
         if self._recorder.is_on:
             self._samples.append(self._recorder.collect())
-        events = self._rewire() if self._is_due(self._step) else []
+        events = []
+        if self._is_due(self._step):
+            device = next(iter(self._layers.values())).weight.device.type
+            with torch.autocast(device, enabled=False):
+                events = self._rewire()
         self._n_events += bool(events)
         self.history += events
         self._record_if_needed()
@@ -288,6 +305,15 @@ class Rewirer:
                 raise TypeError(f"Rewirer: {role} must be a rule, such as Random(), got {rule!r}")
             if rule is not None and not getattr(rule, able):
                 raise ValueError(f"Rewirer: {role} must be a rule that can {role}, got {rule!r}")
+        for role, value, kind in (("schedule", self._schedule, Schedule), ("limits", self._limits, Limits)):
+            if value is not None and not isinstance(value, kind):
+                raise TypeError(f"Rewirer: {role} must be a {kind.__name__}, got {value!r}")
+        strangers = [name for name in self._limits.frozen if name not in self._layers]
+        if strangers:
+            raise ValueError(
+                f"Limits: frozen must name layers that are rewired, got {strangers[0]!r}; they are "
+                f"{', '.join(self._layers)}"
+            )
         if self._reduction not in get_args(Reduction):
             raise ValueError(f"Rewirer: reduction must be mean or sum, got {self._reduction!r}")
         schedule = self._schedule
@@ -302,12 +328,6 @@ class Rewirer:
             raise ValueError("Rewirer: gradual pruning needs a prune rule, got None")
         if isinstance(schedule.density, Stages) and (self._prune is None or self._grow is None):
             raise ValueError("Rewirer: a density in stages needs a prune rule and a growth rule, got None for one")
-        strangers = [name for name in self._limits.frozen if name not in self._layers]
-        if strangers:
-            raise ValueError(
-                f"Limits: frozen must name layers that are rewired, got {strangers[0]!r}; they are "
-                f"{', '.join(self._layers)}"
-            )
 
     def _track(self, name: str, layer: SparseLinear, model: nn.Module) -> Track:
         weighted = (SparseLinear, nn.Linear, nn.modules.conv._ConvNd)
@@ -339,6 +359,9 @@ class Rewirer:
         Raises:
             ValueError: the state is that of other layers.
         """
+        missing = {"step", "n_events", "n_samples", "generator"} - set(state)
+        if missing:
+            raise ValueError(f"Rewirer: a stored state must be that of a Rewirer, got one without {min(missing)!r}")
         for name, track in self._tracks.items():
             prefix = f"layers.{name}."
             own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
@@ -349,7 +372,8 @@ class Rewirer:
         for key, value in state.items():
             if key.startswith("samples."):
                 _, i, kind, name = key.split(".", 3)
-                setattr(steps[int(i)].setdefault(name, Samples()), kind, value)
+                device = self._layers[name].weight.device
+                setattr(steps[int(i)].setdefault(name, Samples()), kind, value.to(device))
         self._samples.clear()
         self._samples.extend(steps)
         self._record_if_needed()

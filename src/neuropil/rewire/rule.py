@@ -1,6 +1,5 @@
 """What a prune rule and a growth rule are, and how rules are put together."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -140,7 +139,7 @@ class Sampled(Rule):
     temperature · log(score) + G with G from a Gumbel distribution.
 
     Args:
-        rule: gives the scores, at least 0.
+        rule: gives the scores, at least 0; how it would choose by them does not matter.
         temperature: at the start and at the end of training, linear in between; higher is harder.
 
     Raises:
@@ -178,8 +177,3 @@ class Sampled(Rule):
         uniform = torch.rand(scores.shape, generator=site.generator).clamp_(min=1e-20).numpy()
         softened: Scores = temperature * np.log(np.maximum(scores, 1e-30)) - np.log(-np.log(uniform))
         return softened
-
-
-def thirds(rules: Sequence[Rule]) -> Mixture:
-    """Return a mixture in which each rule has the same share."""
-    return Mixture(tuple((rule, 1.0) for rule in rules))

@@ -32,7 +32,7 @@ class Magnitude(Rule):
 
 
 @dataclass(frozen=True)
-class SignedMagnitude(Rule):
+class SignedMagnitude(Magnitude):
     """Prune the smallest positive and the largest negative weights, in proportion to how many there are of each.
 
     A block has the sign of its mean weight, and new weights, which are 0, count as positive.
@@ -40,12 +40,6 @@ class SignedMagnitude(Rule):
     Reference:
         SET, arXiv 1707.04780.
     """
-
-    can_prune: ClassVar[bool] = True
-
-    def live(self, site: Site) -> Scores:
-        """Return |w| of each live block."""
-        return site.of_blocks(scores.magnitude(site.layer.weight.detach()))
 
     def drop(self, site: Site, n: int, eligible: NDArray[np.bool_]) -> IntArray:
         """Return the numbers of the n live blocks that go; see :meth:`Rule.drop`."""
@@ -304,7 +298,8 @@ def recorded(rule: Rule, site: Site, name: str) -> Tensor:
         what = {"pre": "the input", "post": "the activity", "gradient": "the output gradient"}[name]
         raise ValueError(
             f"Rewirer: {type(rule).__name__} needs {what} of layer {site.name!r} in the step before, none was "
-            "recorded; try a forward and backward pass of the model in training mode before each step"
+            "recorded; try a forward and backward pass of the model in training mode before each step, and for a "
+            "compiled model see the docstring of Rewirer"
         )
     return torch.cat(values)
 

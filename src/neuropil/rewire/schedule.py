@@ -125,8 +125,8 @@ class Schedule:
                 f"Schedule: either every or per_epoch must be given, got every={self.every} and "
                 f"per_epoch={self.per_epoch}"
             )
-        if self.every is not None and self.every < 1:
-            raise ValueError(f"Schedule: every must be at least 1 step, got {self.every}")
+        if self.every is not None and (not isinstance(self.every, int) or self.every < 1):
+            raise ValueError(f"Schedule: every must be a whole number of at least 1 step, got {self.every!r}")
         if self.per_epoch is not None and not 0 < self.per_epoch < math.inf:
             raise ValueError(f"Schedule: per_epoch must be above 0, got {self.per_epoch:g}")
         if self.fraction is not None and not 0 < self.fraction < 1:

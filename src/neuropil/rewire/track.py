@@ -65,7 +65,13 @@ class Track:
                 within = float(inside.mean())
             n_inside = groups.n_cells_within
             wanted = round(within * wiring.n_blocks)
-            room = (n_inside, n_rows * n_columns - n_inside)
+            room = [n_inside, n_rows * n_columns - n_inside]
+            if barred is not None:  # what may not change, live or dead
+                still = np.flatnonzero(barred)
+                kept = wiring.cells()[frozen]
+                for i, part in enumerate((True, False)):
+                    room[i] += int((groups.are_within(kept) == part).sum())
+                    room[i] -= int((groups.are_within(still) == part).sum())
             if wanted > room[0] or wiring.n_blocks - wanted > room[1]:
                 raise ValueError(
                     f"Limits: within={within:g} cannot be met by layer {name!r}: it has {wiring.n_blocks} blocks, and "

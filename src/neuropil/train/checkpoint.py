@@ -1,5 +1,6 @@
 """Everything that training needs to go on, in one safetensors file."""
 
+import copy
 import hashlib
 import json
 import os
@@ -132,6 +133,7 @@ def load_checkpoint(
             index, _, key = rest.partition(".")
             state.setdefault(int(index), {})[key] = tensor
     before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    before_optimizer = copy.deepcopy(optimizer.state_dict())
     try:
         model.load_state_dict(weights)
         optimizer.load_state_dict({"state": state, "param_groups": description["optimizer"]["param_groups"]})
@@ -139,6 +141,7 @@ def load_checkpoint(
             rewirer.load_state_dict(rewiring)
     except (RuntimeError, ValueError, KeyError) as error:
         model.load_state_dict(before)  # PyTorch has taken over what did fit
+        optimizer.load_state_dict(before_optimizer)
         reason = " ".join(str(error).split())
         raise CheckpointMismatchError(f"{path.name} does not fit this model and optimizer: {reason}") from error
     if scheduler is not None and description["scheduler"] is not None:
@@ -147,7 +150,7 @@ def load_checkpoint(
 
 
 def _makers(optimizer: Optimizer, scheduler: LRScheduler | None) -> list[str | None]:
-    return [type(optimizer).__name__, None if scheduler is None else type(scheduler).__name__]
+    return [type(part).__name__ if part is not None else None for part in (optimizer, scheduler)]
 
 
 def _encodable(value: Any) -> Any:

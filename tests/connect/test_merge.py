@@ -26,14 +26,6 @@ def some_of(chance, n):
     return np.flatnonzero(chance.random(n) < chance.random())
 
 
-@pytest.fixture(params=[1, 3])
-def n_threads(request, monkeypatch):
-    """Share even the least work out, or not."""
-    monkeypatch.setattr(loops, "_FEWEST", 1 if request.param > 1 else 1 << 17)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: request.param)
-
-
-@pytest.mark.usefixtures("n_threads")
 class TestLoops:
     @given(grids())
     def test_merging_rows_is_clearing_and_setting_a_mask(self, grid):

@@ -1,25 +1,21 @@
 """Loops over compressed rows and over ascending cells, by Numba.
 
-Rows are shared out among as many threads as PyTorch uses, where there is much to do. What costs time here is waiting:
-for branches that no processor could foresee, and for memory that is not read in order. Both are avoided. Unsigned
-numbers and slices of rows spare Numba the question whether an index counts from the end.
+What costs time here is waiting: for branches that no processor could foresee, and for memory that is not read in order.
+Both are avoided. Unsigned numbers and slices of rows spare Numba the question whether an index counts from the end.
+Threads do not pay: memory is what limits, and PyTorch's own threads keep the other cores busy after each operation.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from neuropil.connect.block_grid import IntArray
 
-_FEWEST = 1 << 17  # items that are worth a thread of their own
 _STRETCH = 1024  # cells that are read at once
 
-_compiled = numba.njit(cache=True, nogil=True)
+_compiled = numba.njit(cache=True)
 
 
 @_compiled
@@ -49,16 +45,10 @@ def merge_rows(
     came_until = np.searchsorted(cells, np.arange(n_rows + 1) * n_columns)
     pointers = indptr - went_until + came_until
     columns, went_cells = np.empty(pointers[-1], dtype=np.int32), np.empty(len(went), dtype=np.int64)
-    clashes = np.zeros(n_rows, dtype=np.int64)
-
-    def work(start: int, stop: int) -> None:
-        _merge_rows(
-            indptr, indices, went, went_until, cells, came_until, n_columns, pointers, columns, went_cells, clashes,
-            start, stop,
-        )  # fmt: skip
-
-    _share_out(work, n_rows, len(columns))
-    return pointers, columns, went_cells, int(clashes.sum())
+    clashes = _merge_rows(
+        indptr, indices, went, went_until, cells, came_until, n_columns, pointers, columns, went_cells
+    )
+    return pointers, columns, went_cells, int(clashes)
 
 
 @_compiled
@@ -73,13 +63,11 @@ def _merge_rows(
     pointers: IntArray,
     columns: IntArray,
     went_cells: IntArray,
-    clashes: IntArray,
-    start: int,
-    stop: int,
-) -> None:
+) -> int:
+    clashes = 0
     is_live = np.zeros(n_columns, dtype=np.uint8)
     merged = np.empty(n_columns + 1, dtype=np.int32)
-    for row in range(start, stop):
+    for row in range(len(indptr) - 1):
         if went_until[row] == went_until[row + 1] and came_until[row] == came_until[row + 1]:
             _copy(columns[pointers[row] : pointers[row + 1]], indices[indptr[row] : indptr[row + 1]])
             continue
@@ -89,52 +77,38 @@ def _merge_rows(
             is_live[np.uint32(live[k])] = 1
         for n in range(came_until[row], came_until[row + 1]):
             column = cells[n] - row * n_columns
-            clashes[row] += is_live[column]
+            clashes += is_live[column]
             is_live[column] = 1
         for n in range(went_until[row], went_until[row + 1]):
             column = indices[went[n]]
             went_cells[n] = row * n_columns + column
             is_live[column] = 0
-        if clashes[row]:
+        if clashes:
             continue
         at = np.uint32(0)
         for column in range(n_columns):
             merged[at] = column
             at += np.uint32(is_live[column])
         _copy(columns[pointers[row] : pointers[row + 1]], merged)
-
-
-def nth_dead_cells(indptr: IntArray, indices: IntArray, n_columns: int, ordinals: IntArray) -> IntArray:
-    """Return the cells that are the n-th unconnected ones, counted row by row, for ascending ordinals n from 0."""
-    cells = np.empty(len(ordinals), dtype=np.int64)
-    until = np.searchsorted(ordinals, np.arange(len(indptr)) * n_columns - indptr)
-
-    def work(start: int, stop: int) -> None:
-        _nth_dead_cells(indptr, indices, n_columns, ordinals, until, cells, start, stop)
-
-    _share_out(work, len(indptr) - 1, len(ordinals))
-    return cells
+    return clashes
 
 
 @_compiled
-def _nth_dead_cells(
-    indptr: IntArray,
-    indices: IntArray,
-    n_columns: int,
-    ordinals: IntArray,
-    until: IntArray,
-    cells: IntArray,
-    start: int,
-    stop: int,
-) -> None:
-    for row in range(start, stop):
-        first = indptr[row]
-        k = first
-        for n in range(until[row], until[row + 1]):
-            nth = ordinals[n] - (row * n_columns - first)
-            while k < indptr[row + 1] and indices[k] - (k - first) <= nth:
+def nth_dead_cells(indptr: IntArray, indices: IntArray, n_columns: int, ordinals: IntArray) -> IntArray:
+    """Return the cells that are the n-th unconnected ones, counted row by row, for ascending ordinals n from 0."""
+    cells = np.empty(len(ordinals), dtype=np.int64)
+    n = 0
+    for row in range(len(indptr) - 1):
+        start, end = indptr[row], indptr[row + 1]
+        dead_before, dead_after = row * n_columns - start, (row + 1) * n_columns - end
+        k = start
+        while n < len(ordinals) and ordinals[n] < dead_after:
+            nth = ordinals[n] - dead_before
+            while k < end and indices[k] - (k - start) <= nth:
                 k += 1
-            cells[n] = row * n_columns + nth + (k - first)
+            cells[n] = row * n_columns + nth + (k - start)
+            n += 1
+    return cells
 
 
 def those_allowed(
@@ -155,16 +129,10 @@ def those_allowed(
     until = np.searchsorted(cells, ends.astype(cells.dtype))  # of one type, or all cells would be copied
     opened_until, closed_until = (np.searchsorted(some, ends) for some in (opened, closed))
     found = np.empty(len(cells), dtype=np.int64)
-    n_found = np.zeros(n_rows, dtype=np.int64)
-
-    def work(start: int, stop: int) -> None:
-        _those_allowed(
-            indptr, indices, n_columns, opened, opened_until, closed, closed_until, cells, until, found, n_found, start,
-            stop,
-        )  # fmt: skip
-
-    _share_out(work, n_rows, len(indices))
-    return _closed_up(found, until, n_found)
+    n_found = _those_allowed(
+        indptr, indices, n_columns, opened, opened_until, closed, closed_until, cells, until, found
+    )
+    return found[:n_found]
 
 
 @_compiled
@@ -179,13 +147,10 @@ def _those_allowed(
     cells: IntArray,
     until: IntArray,
     found: IntArray,
-    n_found: IntArray,
-    start: int,
-    stop: int,
-) -> None:
+) -> int:
     may_come = np.empty(n_columns, dtype=np.uint8)
-    several = np.empty(n_columns + 1, dtype=np.int64)
-    for row in range(start, stop):
+    at = np.uint64(0)
+    for row in range(len(indptr) - 1):
         first = row * n_columns
         may_come[:] = 1
         live = indices[indptr[row] : indptr[row + 1]]
@@ -195,41 +160,27 @@ def _those_allowed(
             may_come[opened[k] - first] = 1
         for k in range(closed_until[row], closed_until[row + 1]):
             may_come[closed[k] - first] = 0
-        at = np.uint32(0)
         for n in range(until[row], until[row + 1]):
             column = np.uint32(cells[n] - first)
-            several[at] = cells[n]
-            at += np.uint32(may_come[column])
+            found[at] = cells[n]
+            at += np.uint64(may_come[column])
             may_come[column] = 0
-        _copy(found[until[row] : until[row] + at], several)
-        n_found[row] = at
+    return int(at)
 
 
 @_compiled
-def _closed_up(found: IntArray, starts: IntArray, counts: IntArray) -> IntArray:
-    """Return the first ``counts`` entries that follow upon each start, in a row."""
-    together = np.empty(counts.sum(), dtype=found.dtype)
-    at = 0
-    for row in range(len(counts)):
-        _copy(together[at : at + counts[row]], found[starts[row] : starts[row + 1]])
-        at += counts[row]
-    return together
-
-
 def cells_of(indptr: IntArray, indices: IntArray, n_columns: int, blocks: IntArray) -> IntArray:
     """Return the cells of some blocks, given by their numbers in ascending order."""
     cells = np.empty(len(blocks), dtype=np.int64)
-    _cells_of(np.searchsorted(blocks, indptr), indices, n_columns, blocks, cells)
+    n = 0
+    for row in range(len(indptr) - 1):
+        while n < len(blocks) and blocks[n] < indptr[row + 1]:
+            cells[n] = row * n_columns + indices[blocks[n]]
+            n += 1
     return cells
 
 
 @_compiled
-def _cells_of(until: IntArray, indices: IntArray, n_columns: int, blocks: IntArray, cells: IntArray) -> None:
-    for row in range(len(until) - 1):
-        for n in range(until[row], until[row + 1]):
-            cells[n] = row * n_columns + indices[blocks[n]]
-
-
 def live_entries(indptr: IntArray, indices: IntArray, n_columns: int, dense: NDArray[Any]) -> NDArray[Any]:
     """Return the entries of a dense matrix at the cells that are connected, ``[n_blocks]``.
 
@@ -238,30 +189,13 @@ def live_entries(indptr: IntArray, indices: IntArray, n_columns: int, dense: NDA
         dense: flat, ``[rows · columns]``.
     """
     entries = np.empty(len(indices), dtype=dense.dtype)
-
-    def work(start: int, stop: int) -> None:
-        _live_entries(indptr, indices, n_columns, dense, entries, start, stop)
-
-    _share_out(work, len(indptr) - 1, len(indices))
-    return entries
-
-
-@_compiled
-def _live_entries(
-    indptr: IntArray,
-    indices: IntArray,
-    n_columns: int,
-    dense: NDArray[Any],
-    entries: NDArray[Any],
-    start: int,
-    stop: int,
-) -> None:
-    for row in range(start, stop):
+    for row in range(len(indptr) - 1):
         live = indices[indptr[row] : indptr[row + 1]]
         found = entries[indptr[row] : indptr[row + 1]]
         of_row = dense[row * n_columns : (row + 1) * n_columns]
         for k in range(len(live)):
             found[k] = of_row[np.uint32(live[k])]
+    return entries
 
 
 def overwrite(dense: NDArray[Any], went: IntArray, came: IntArray, value: int) -> None:
@@ -272,12 +206,7 @@ def overwrite(dense: NDArray[Any], went: IntArray, came: IntArray, value: int) -
         went, came: cells, each ascending.
         value: an integer of that type.
     """
-
-    def work(start: int, stop: int) -> None:
-        goes, comes = (cells[slice(*np.searchsorted(cells, (start, stop)))] for cells in (went, came))
-        _overwrite(dense, goes, comes, dense.dtype.type(value))
-
-    _share_out(work, len(dense), len(went) + len(came))
+    _overwrite(dense, went, came, dense.dtype.type(value))
 
 
 @_compiled
@@ -302,6 +231,7 @@ def _overwrite(dense: NDArray[Any], went: IntArray, came: IntArray, value: Any) 
     return bits  # lest the reading be optimized away
 
 
+@_compiled
 def move_rows(values: NDArray[Any], origin: IntArray) -> None:
     """Put row ``origin[k]`` of a matrix at row k, and zeros where it is −1, in place.
 
@@ -309,27 +239,18 @@ def move_rows(values: NDArray[Any], origin: IntArray) -> None:
         values: of integers, any other type is to be viewed as such, ``[rows, columns]``.
         origin: int32 ``[rows]``, ascending but for −1.
     """
-
-    def work(start: int, stop: int) -> None:
-        _move_rows(values, origin, start, stop)
-
-    _share_out(work, values.shape[1], values.size if values.shape[1] >= 128 else 0)
-
-
-@_compiled
-def _move_rows(values: NDArray[Any], origin: IntArray, start: int, stop: int) -> None:
     # what moves up leaves room for what follows; what moves down, for what comes before
     for row in range(len(origin)):
         source = origin[row]
         if source > row:
-            _copy(values[row][start:stop], values[source][start:stop])
+            _copy(values[row], values[source])
     for row in range(len(origin) - 1, -1, -1):
         source = origin[row]
         if 0 <= source < row:
-            _copy(values[row][start:stop], values[source][start:stop])
+            _copy(values[row], values[source])
     for row in range(len(origin)):
         if origin[row] < 0:
-            values[row][start:stop] = 0
+            values[row] = 0
 
 
 @_compiled
@@ -374,17 +295,3 @@ def count_by_label(
             in_columns[other] += sign
         n_same += one == other and one >= 0
     return n_same
-
-
-def _share_out(work: Callable[[int, int], None], n: int, n_items: int) -> None:
-    """Call work(start, stop) for parts of range(n), in threads if there are items enough."""
-    n_parts = max(1, min(torch.get_num_threads(), n, n_items // _FEWEST))
-    bounds = [n * i // n_parts for i in range(n_parts + 1)]
-    if n_parts == 1:
-        work(0, n)
-        return
-    with ThreadPoolExecutor(n_parts - 1) as pool:
-        others = [pool.submit(work, *bounds[i : i + 2]) for i in range(1, n_parts)]
-        work(*bounds[:2])
-        for other in others:
-            other.result()

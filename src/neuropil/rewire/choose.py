@@ -11,7 +11,7 @@ from neuropil.rewire.groups import Groups
 from neuropil.rewire.limits import Limits
 from neuropil.rewire.pool import EMPTY, Pool
 from neuropil.rewire.rule import Rule
-from neuropil.rewire.select import largest
+from neuropil.rewire.select import largest, smallest
 from neuropil.rewire.site import Site
 
 
@@ -116,8 +116,10 @@ def come(site: Site, grow: Rule, constraints: Constraints, *, n_target: int) -> 
         constraints: what must be kept.
         n_target: how many blocks there should be.
     """
+    from neuropil.connect.merge import cells_of  # Numba takes a while to load
+
     wiring = site.wiring
-    opened = wiring.cells()[site.gone]
+    opened = cells_of(wiring.indptr, wiring.indices, wiring.grid[1], site.gone)
     n_left = wiring.n_blocks - len(site.gone)
     n = n_target - n_left
     if constraints.limits.constant_fan_in:
@@ -162,7 +164,7 @@ def _drop_to_fan_in(
         # the others must have room for all connections
         most = wiring.grid[0] - int(constraints.ablated.sum()) - max(1, -(-n_target // wiring.grid[1]))
         weak_rows = np.flatnonzero(weak)
-        worst = weak_rows[largest(-salient[weak_rows].astype(np.float32), max(0, most), site.generator)]
+        worst = weak_rows[smallest(salient[weak_rows].astype(np.float32), max(0, most), site.generator)]
         constraints.ablated[worst] = True
         goes |= constraints.ablated[wiring.block_rows]
     too_many = np.bincount(wiring.block_rows[~goes], minlength=wiring.grid[0]) - constraints.fan_in(site, n_target)
@@ -171,7 +173,7 @@ def _drop_to_fan_in(
         for row in np.flatnonzero(too_many > 0):
             own = np.arange(wiring.indptr[row], wiring.indptr[row + 1])
             own = own[~goes[own] & eligible[own]]
-            goes[own[largest(-worth[own], int(too_many[row]), site.generator)]] = True
+            goes[own[smallest(worth[own], int(too_many[row]), site.generator)]] = True
     if not constraints.limits.regrow:
         _leave_what_cannot_be_replaced(site, prune, constraints, goes, n_target)
     return np.flatnonzero(goes)

@@ -13,16 +13,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from neuropil.connect import SparseLinear
+from neuropil.connect.block_grid import IntArray
 from neuropil.connect.change import Change
 from neuropil.rewire.chain import drop_chains, followers
 from neuropil.rewire.choose import come, drop
 from neuropil.rewire.history import Event
 from neuropil.rewire.layers import layers_to_rewire, rewire_layer
 from neuropil.rewire.limits import Limits
+from neuropil.rewire.pool import EMPTY
 from neuropil.rewire.record import Recorder, Samples
 from neuropil.rewire.rule import Rule
 from neuropil.rewire.schedule import Cubic, Schedule, Stages
-from neuropil.rewire.scores import magnitude
 from neuropil.rewire.site import Reduction, Site
 from neuropil.rewire.track import Track, summarize
 
@@ -229,28 +230,35 @@ class Rewirer:
             if not self._tracks[name].is_stopped
         }
         targets = self._targets(sites, progress)
-        goes: dict[str, Any] = {}
-        for name, site in sites.items():
-            goes[name] = np.zeros(site.wiring.n_blocks, dtype=np.bool_)
-            if self._prune is not None:
+        going = dict.fromkeys(sites, EMPTY)
+        if self._prune is not None:
+            for name, site in sites.items():
                 constraints = self._tracks[name].constraints
-                goes[name][
-                    drop(site, self._prune, self._grow, constraints, n_target=targets[name], fraction=fraction)
-                ] = True
-        dropped = {name: int(blocks.sum()) for name, blocks in goes.items()}
+                going[name] = drop(
+                    site, self._prune, self._grow, constraints, n_target=targets[name], fraction=fraction
+                )
+        dropped = {name: len(blocks) for name, blocks in going.items()}
         if self._followers:
-            pairs = [pair for pair in self._followers if set(pair) <= set(sites)]
-            eligible = {name: self._tracks[name].constraints.eligible(site) for name, site in sites.items()}
-            drop_chains({name: site.wiring for name, site in sites.items()}, pairs, goes, eligible)
+            going = self._without_chains(sites, going)
         events = []
         for name, site in sites.items():
-            gone = np.flatnonzero(goes[name])
-            cells = gone[:0]
+            gone = going[name]
+            cells = EMPTY
             if self._grow is not None and (fraction > 0 or targets[name] > site.wiring.n_blocks):
                 site = replace(site, gone=gone)
                 cells = come(site, self._grow, self._tracks[name].constraints, n_target=targets[name])
             events.append(self._apply(site, gone, cells, dropped[name]))
         return events
+
+    def _without_chains(self, sites: Mapping[str, Site], going: Mapping[str, IntArray]) -> dict[str, IntArray]:
+        """Return what goes, and with it what leads nowhere then."""
+        goes = {name: np.zeros(site.wiring.n_blocks, dtype=np.bool_) for name, site in sites.items()}
+        for name, blocks in going.items():
+            goes[name][blocks] = True
+        pairs = [pair for pair in self._followers if set(pair) <= set(sites)]
+        eligible = {name: self._tracks[name].constraints.eligible(site) for name, site in sites.items()}
+        drop_chains({name: site.wiring for name, site in sites.items()}, pairs, goes, eligible)
+        return {name: np.flatnonzero(blocks) for name, blocks in goes.items()}
 
     def _targets(self, sites: Mapping[str, Site], progress: float) -> dict[str, int]:
         """Return how many blocks each layer should have."""
@@ -274,7 +282,7 @@ class Rewirer:
         initial = sum(self._tracks[name].n_connections for name in sites) / possible
         budget = density.at(progress, initial) * possible
         sizes = np.concatenate([site.wiring.block_sizes() for site in sites.values()])
-        worth = [site.of_blocks(magnitude(site.layer.weight.detach())) for site in sites.values()]
+        worth = [site.magnitudes() for site in sites.values()]
         owner = np.repeat(np.arange(len(sites)), [len(scores) for scores in worth])
         order = np.argsort(-np.concatenate(worth), kind="stable")
         kept = order[np.cumsum(sizes[order]) <= budget + 0.5]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from neuropil.connect.block_grid import IntArray
 from neuropil.rewire.pool import EMPTY, Pool
-from neuropil.rewire.select import Scores, Strip, largest, largest_cells, largest_in_rows
+from neuropil.rewire.select import Scores, Strip, largest_cells, largest_in_rows, smallest
 from neuropil.rewire.site import Site
 
 
@@ -42,11 +42,11 @@ class Rule:
 
     def drop(self, site: Site, n: int, eligible: NDArray[np.bool_]) -> IntArray:
         """Return the numbers of the n live blocks that go, of those that may."""
-        scores = -self.live(site)
+        scores = self.live(site)
         if eligible.all():
-            return largest(scores, n, site.generator)
+            return smallest(scores, n, site.generator)
         candidates = np.flatnonzero(eligible)
-        return candidates[largest(scores[candidates], n, site.generator)]
+        return candidates[smallest(scores[candidates], n, site.generator)]
 
     def grow(self, site: Site, pool: Pool, n: int) -> IntArray:
         """Return the n cells of a pool that come, ascending."""

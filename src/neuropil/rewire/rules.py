@@ -12,7 +12,7 @@ from neuropil.connect.block_grid import IntArray
 from neuropil.rewire import scores
 from neuropil.rewire.pool import Pool
 from neuropil.rewire.rule import Rule
-from neuropil.rewire.select import Scores, Strip, largest
+from neuropil.rewire.select import Scores, Strip, smallest
 from neuropil.rewire.site import Site
 
 
@@ -28,7 +28,7 @@ class Magnitude(Rule):
 
     def live(self, site: Site) -> Scores:
         """Return |w| of each live block."""
-        return site.of_blocks(scores.magnitude(site.layer.weight.detach()))
+        return site.magnitudes()
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,12 @@ class SignedMagnitude(Magnitude):
 
     def drop(self, site: Site, n: int, eligible: NDArray[np.bool_]) -> IntArray:
         """Return the numbers of the n live blocks that go; see :meth:`Rule.drop`."""
-        weight = site.layer.weight.detach()
-        worth = -self.live(site)
-        negative = site.of_blocks(weight) < 0
+        worth = site.magnitudes()
+        negative = site.of_blocks(site.layer.weight.detach()) < 0
         sides = [np.flatnonzero(eligible & side) for side in (negative, ~negative)]
         n_negative = round(n * len(sides[0]) / max(1, len(sides[0]) + len(sides[1])))
         counts = (n_negative, n - n_negative)
-        gone = [side[largest(worth[side], count, site.generator)] for side, count in zip(sides, counts, strict=True)]
+        gone = [side[smallest(worth[side], count, site.generator)] for side, count in zip(sides, counts, strict=True)]
         return np.sort(np.concatenate(gone))
 
 
@@ -142,9 +141,9 @@ class Contribution(Rule):
     def live(self, site: Site) -> Scores:
         """Return |w| · |C_H| of each live block."""
         hebbian = Hebbian(centered=self.centered, absolute=True, window=self.window)
-        weight = scores.magnitude(site.layer.weight.detach())
         if site.wiring.block == (1, 1):
-            return hebbian.live(site) * site.of_blocks(weight)
+            return hebbian.live(site) * site.magnitudes()
+        weight = scores.magnitude(site.layer.weight.detach())
         return site.of_blocks(weight * site.live_products(*hebbian.activity(site)).abs_())
 
 

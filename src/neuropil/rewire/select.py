@@ -21,18 +21,27 @@ def largest(scores: Scores, n: int, generator: torch.Generator | None = None) ->
         n: 0 to m.
         generator: breaks ties.
     """
+    return _extreme(scores, n, generator, at=len(scores) - n, beyond=np.greater_equal)
+
+
+def smallest(scores: Scores, n: int, generator: torch.Generator | None = None) -> IntArray:
+    """Return the numbers of the n smallest scores, NaN among them: see :func:`largest`."""
+    return _extreme(scores, n, generator, at=n - 1, beyond=np.less_equal)
+
+
+def _extreme(scores: Scores, n: int, generator: torch.Generator | None, *, at: int, beyond: np.ufunc) -> IntArray:
+    """Return the n scores on one side of the one that comes at a place in ascending order."""
     if n <= 0:
         return np.empty(0, dtype=np.int64)
     if n >= len(scores):
         return np.arange(len(scores))
     if np.isnan(scores.max()):  # which is NaN if any is
         scores = np.nan_to_num(scores, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-    border = np.partition(scores, len(scores) - n)[len(scores) - n]
-    chosen = np.flatnonzero(scores >= border)
+    border = np.partition(scores, at)[at]
+    chosen = np.flatnonzero(beyond(scores, border))
     if len(chosen) == n:
         return chosen
-    is_tie = scores[chosen] == border
-    ties = np.flatnonzero(is_tie)
+    ties = np.flatnonzero(scores[chosen] == border)
     out = torch.randperm(len(ties), generator=generator)[: len(chosen) - n].numpy()
     keep = np.ones(len(chosen), dtype=np.bool_)
     keep[ties[out]] = False

@@ -14,6 +14,7 @@ from neuropil.connect import SparseLinear, Wiring
 from neuropil.connect.block_grid import IntArray
 from neuropil.rewire.pool import EMPTY, strips
 from neuropil.rewire.record import Samples
+from neuropil.rewire.scores import magnitude
 from neuropil.rewire.select import Scores, Strip
 
 Reduction = Literal["mean", "sum"]
@@ -74,6 +75,14 @@ class Site:
             return total
         rows, columns = self._real()
         return total / (rows[wiring.block_rows] * columns[wiring.block_columns])
+
+    def magnitudes(self) -> Scores:
+        """Return |w| of each live block."""
+        weight = self.layer.weight.detach()
+        if self.wiring.block == (1, 1):  # without a second matrix of the weight's size
+            live = self.of_blocks(weight)
+            return np.abs(live, out=live)
+        return self.of_blocks(magnitude(weight))
 
     def live_of(self, strip: Strip) -> Scores:
         """Return the scores of the live blocks from scores of the whole grid, ``[n_blocks]``."""

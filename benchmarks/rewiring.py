@@ -2,9 +2,10 @@
 
 Each way to rewire a layer of each block runs in a process of its own. A round there is three training steps (forward,
 backward, Adam) of one model, after one that is not counted: one without a word to the rewirer, one followed by a
-rewirer's step without an event, and one with an event: recording, scores, choice, new wiring, weights, both of Adam's moments, history. An event costs the
-whole of the third step less the mean of the other two, as a share of the median step. Peak memory is the resident set's
-high-water mark during an event step, less that during a step without one, both above what is taken between steps.
+rewirer's step without an event, and one with an event: recording, scores, choice, new wiring, weights, both of Adam's
+moments, history. An event costs the whole of the third step less the mean of the other two, as a share of the median
+step. Peak memory is the resident set's high-water mark during an event step, less that during a step without one, both
+above what is taken between steps.
 
     python benchmarks/rewiring.py [--size 4096] [--batch 256] [--fraction 0.1] [--rounds 9] [--out FILE.csv]
 """

@@ -114,10 +114,10 @@ def describe_rewiring(rewiring: Mapping[str, Any]) -> str:
 
 def _dropped(rule: Rule) -> str:
     match rule:
+        case SignedMagnitude():  # before Magnitude, of which it is one
+            return "the smallest positive and the largest negative weights"
         case Magnitude():
             return "the smallest weights"
-        case SignedMagnitude():
-            return "the smallest positive and the largest negative weights"
         case Random():
             return "connections at random"
         case Hebbian():

@@ -184,7 +184,9 @@ def _show_rewiring(name: str, console: Console) -> None:
     _print_settings({p.name: p.default for p in parameters}, inspect.Parameter.empty, console)
     required = "".join(f", {p.name}: …" for p in parameters if p.default is inspect.Parameter.empty)
     short = f"rewiring: {name}" if not required else f"rewiring: {{rule: {name}{required}}}"
-    console.print(f"\nan arm: {{pattern: mixer, {short}}}", highlight=False)
+    # what asks for a final density starts from more than that
+    wiring = "erdos-renyi, density: 1.0" if "density" in required else "mixer"
+    console.print(f"\nan arm: {{pattern: {wiring}, {short}}}", highlight=False)
 
 
 def _print_settings(defaults: Mapping[str, Any], missing: Any, console: Console) -> None:

@@ -116,10 +116,7 @@ def come(site: Site, grow: Rule, constraints: Constraints, *, n_target: int) -> 
         constraints: what must be kept.
         n_target: how many blocks there should be.
     """
-    from neuropil.connect.merge import cells_of  # Numba takes a while to load
-
-    wiring = site.wiring
-    opened = cells_of(wiring.indptr, wiring.indices, wiring.grid[1], site.gone)
+    wiring, opened = site.wiring, site.gone_cells
     n_left = wiring.n_blocks - len(site.gone)
     n = n_target - n_left
     if constraints.limits.constant_fan_in:

@@ -23,7 +23,7 @@ from neuropil.rewire.limits import Limits
 from neuropil.rewire.pool import EMPTY
 from neuropil.rewire.record import Recorder, Samples
 from neuropil.rewire.rule import Rule
-from neuropil.rewire.schedule import Cubic, Schedule, Stages
+from neuropil.rewire.schedule import Cubic, Schedule, Stages, count_steps
 from neuropil.rewire.site import Reduction, Site
 from neuropil.rewire.track import Track, summarize
 
@@ -131,11 +131,8 @@ class Rewirer:
         Raises:
             ValueError: a number is below 1.
         """
-        if epochs < 1 or steps_per_epoch < 1:
-            raise ValueError(
-                f"Rewirer.set_length: epochs and steps_per_epoch must be at least 1, got {epochs} and {steps_per_epoch}"
-            )
-        self._steps_per_epoch, self._n_steps = steps_per_epoch, epochs * steps_per_epoch
+        self._n_steps = count_steps(epochs, steps_per_epoch, who="Rewirer")
+        self._steps_per_epoch = steps_per_epoch
         if self._schedule is not None and not any(self._is_due(step) for step in range(1, self._n_steps + 1)):
             logger.warning(
                 "no rewiring event falls into the %d steps of this training: nothing will be rewired; try a shorter "
@@ -178,7 +175,8 @@ class Rewirer:
             return True
         if self._n_steps is not None and step >= self._n_steps:
             return False  # nothing would be learnt after it
-        return schedule.is_due(step, self._steps_per_epoch) and self._changes_at(step)
+        changes = schedule.density is not None or schedule.fraction_at(self._progress(step)) > 0
+        return changes and schedule.is_due(step, self._steps_per_epoch)
 
     def _density_is_due(self, step: int) -> bool:
         """Return whether the density must be set after this step whenever else events may be."""
@@ -189,11 +187,6 @@ class Rewirer:
             return True  # what is denser at first is so from the start
         ends = [density.until] if isinstance(density, Cubic) else [until for until, _ in density.stages]
         return step in {math.ceil(end * self._n_steps - 1e-9) for end in ends}
-
-    def _changes_at(self, step: int) -> bool:
-        assert self._schedule is not None
-        progress = self._progress(step)
-        return self._schedule.density is not None or self._schedule.fraction_at(progress) > 0
 
     def _progress(self, step: int) -> float:
         return min(1.0, step / self._n_steps) if self._n_steps else 0.0
@@ -242,12 +235,10 @@ class Rewirer:
             going = self._without_chains(sites, going)
         events = []
         for name, site in sites.items():
-            gone = going[name]
-            cells = EMPTY
+            site, cells = replace(site, gone=going[name]), EMPTY
             if self._grow is not None and (fraction > 0 or targets[name] > site.wiring.n_blocks):
-                site = replace(site, gone=gone)
                 cells = come(site, self._grow, self._tracks[name].constraints, n_target=targets[name])
-            events.append(self._apply(site, gone, cells, dropped[name]))
+            events.append(self._apply(site, cells, dropped[name]))
         return events
 
     def _without_chains(self, sites: Mapping[str, Site], going: Mapping[str, IntArray]) -> dict[str, IntArray]:
@@ -292,16 +283,16 @@ class Rewirer:
     def _samples_of(self, name: str) -> tuple[Samples, ...]:
         return tuple(step[name] for step in self._samples if name in step)
 
-    def _apply(self, site: Site, gone: Any, cells: Any, dropped: int) -> Event:
+    def _apply(self, site: Site, cells: IntArray, dropped: int) -> Event:
         """Change the layer and all that belongs to its weights; say what was done."""
         from neuropil.connect.merge import in_common  # Numba takes a while to load
 
-        wiring, layer, track = site.wiring, site.layer, self._tracks[site.name]
-        again, back = in_common((site if site.gone is gone else replace(site, gone=gone)).gone_cells, cells)
-        change = Change.of(wiring, went=gone[~again], came=cells[~back])
+        track = self._tracks[site.name]
+        again, back = in_common(site.gone_cells, cells)
+        change = Change.of(site.wiring, went=site.gone[~again], came=cells[~back])
         if len(change.went) or len(change.came):
-            rewire_layer(layer, self._optimizer, change)
-        if self._limits.stop_overlap is not None and len(gone) and again.mean() > self._limits.stop_overlap:
+            rewire_layer(site.layer, self._optimizer, change)
+        if self._limits.stop_overlap is not None and len(again) and again.mean() > self._limits.stop_overlap:
             track.is_stopped = True
         return track.event(self._step, change, dropped)
 

@@ -8,6 +8,19 @@ from typing import Literal, get_args
 Anneal = Literal["constant", "cosine", "linear"]
 
 
+def count_steps(epochs: int, steps_per_epoch: int, *, who: str) -> int:
+    """Return the steps of a whole training.
+
+    Raises:
+        ValueError: a number is below 1.
+    """
+    if epochs < 1 or steps_per_epoch < 1:
+        raise ValueError(
+            f"{who}.set_length: epochs and steps_per_epoch must be at least 1, got {epochs} and {steps_per_epoch}"
+        )
+    return epochs * steps_per_epoch
+
+
 @dataclass(frozen=True)
 class Cubic:
     """Gradual pruning: d(t) = to + (d₀ − to) · (1 − (t − start) / (until − start))³, d₀ the density at the start.

@@ -15,6 +15,7 @@ from neuropil.rewire.history import Event
 from neuropil.rewire.layers import layers_to_rewire
 from neuropil.rewire.limits import Limits
 from neuropil.rewire.reserve import Reserve
+from neuropil.rewire.schedule import count_steps
 from neuropil.rewire.select import largest
 from neuropil.rewire.track import Track, summarize
 
@@ -127,11 +128,7 @@ class TopKast:
         Raises:
             ValueError: a number is below 1.
         """
-        if epochs < 1 or steps_per_epoch < 1:
-            raise ValueError(
-                f"TopKast.set_length: epochs and steps_per_epoch must be at least 1, got {epochs} and {steps_per_epoch}"
-            )
-        self._n_steps = epochs * steps_per_epoch
+        self._n_steps = count_steps(epochs, steps_per_epoch, who="TopKast")
 
     def penalty(self) -> Tensor:
         """Return α Σ (‖θ_A‖₂ + ‖θ_{B∖A}‖₂ / density), summed over layers, to be added to the loss.

@@ -22,13 +22,6 @@ from neuropil.train import fit
 SIZES = (6, 8, 5, 3)
 
 
-@pytest.fixture(autouse=True)
-def _subnormals_as_before():
-    """Training switches subnormal numbers off for the process; other tests count on them."""
-    yield
-    torch.set_flush_denormal(False)
-
-
 @pytest.fixture(scope="module")
 def digits():
     return data.load("digits")

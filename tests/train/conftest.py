@@ -1,23 +1,9 @@
 import pytest
-import torch
 from torch import nn
 
 from neuropil import data
 from neuropil.connect import Ensembles, SparseLinear
 from neuropil.randomness import stream
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    """Tensors are small here: on a busy machine threads that wait for each other take most of the time."""
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def _subnormals_as_before():
-    """Training switches subnormal numbers off for the process; other tests count on them."""
-    yield
-    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

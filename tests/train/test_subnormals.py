@@ -7,6 +7,10 @@ import sys
 import pytest
 import torch
 
+from neuropil.connect.kernels.event_product import event_linear
+from neuropil.threads import renew_threads
+from neuropil.train import flush_subnormals
+
 CODE = """
 import logging
 logging.basicConfig(format="%(message)s")
@@ -47,3 +51,22 @@ def test_threads_that_were_running_already_are_told():
     if flushed == "False":
         assert "threads were started before subnormal numbers were switched off" in warnings
         assert "call neuropil.train.flush_subnormals() before the first tensor operation" in warnings
+
+
+def test_threads_of_compiled_loops_flush_too():
+    """They keep the setting that they were started with: those that were there before make way for others."""
+    before = torch.get_num_threads()
+    weight, x = torch.full((8, 64), 1e-30), torch.zeros(20, 64)
+    x[:, 3] = 1e-9
+    try:
+        torch.set_num_threads(2)
+        # their bits: a comparison of the numbers themselves may flush them
+        assert (event_linear(x, weight).view(torch.int32) != 0).all()
+        if not torch.set_flush_denormal(True):
+            pytest.skip("this processor cannot flush subnormal numbers")
+        flush_subnormals()
+        assert (event_linear(x, weight).view(torch.int32) == 0).all()
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before)
+        renew_threads()

@@ -7,6 +7,7 @@ from neuropil.connect.convert import densify, sparsify
 from neuropil.connect.densities import layer_densities
 from neuropil.connect.ensembles import Ensembles
 from neuropil.connect.erdos_renyi import ErdosRenyi
+from neuropil.connect.event_linear import EventLinear
 from neuropil.connect.from_graph import FromGraph
 from neuropil.connect.linear import SparseLinear
 from neuropil.connect.pattern import Dense, Pattern
@@ -18,6 +19,7 @@ __all__ = [
     "Dense",
     "Ensembles",
     "ErdosRenyi",
+    "EventLinear",
     "FromGraph",
     "Pattern",
     "ScaleFree",

@@ -22,7 +22,8 @@ class SparseLinear(nn.Module):
         wiring: who connects to whom.
         bias: whether each target neuron has a bias.
         kernel: how the product is computed: ``auto`` (the fastest that is measured for the wiring), ``blocks``
-            (gathered dense products, for blocks larger than one synapse) or ``masked`` (the dense reference).
+            (gathered dense products, for blocks larger than one synapse), ``events`` (what is zero in the input, such
+            as the silence of spiking neurons, is skipped) or ``masked`` (the dense reference).
         generator: where the initial weights come from; default: PyTorch's default generator.
         device: where the parameters live.
         dtype: floating-point type of the parameters.
@@ -321,9 +322,13 @@ class SparseLinear(nn.Module):
                 f"SparseLinear: the input's last dimension must be in_features={self.in_features}, got shape "
                 f"{tuple(x.shape)}"
             )
+        if x.dim() > 2 and len(x) > 1 and x.stride(0) == 0:  # the same at every time step: computed once
+            once = self._compute(x[:1])
+            return once.expand(len(x), *once.shape[1:])
+        return self._compute(x)
+
+    def _compute(self, x: Tensor) -> Tensor:
         y: Tensor = self._kernel.product(self, x.reshape(-1, self.in_features))
-        if self.bias is not None:
-            y = y + self.bias.to(y.dtype)
         return y.reshape(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:

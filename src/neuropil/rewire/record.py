@@ -144,8 +144,10 @@ class Recorder:
         if "post" in self._wanted and self.activity is None:
             self._following[id(output)] = (output, call)  # holds the output: its id stays its own
         if "gradient" in self._wanted and output.requires_grad:
-            # an in-place activation would make another tensor of a view, and its hook would never be called
-            whole = output._base if output._is_view() and output._base is not None else output
+            # an in-place activation would make another tensor of a view, and its hook would never be called; one that
+            # is expanded over time has a smaller base, and cannot be written to
+            base = output._base if output._is_view() else None
+            whole = output if base is None or base.numel() < output.numel() else base
             whole.register_hook(call.keep_gradient)  # type: ignore[no-untyped-call]
 
     def _follow(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:

@@ -7,6 +7,7 @@ from neuropil.connect import SparseLinear, Wiring
 from neuropil.connect.kernels import KERNELS
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+_ACTIVE = 0.1  # share of the mostly silent input that is not zero
 
 
 def assert_kernels_agree(
@@ -15,7 +16,7 @@ def assert_kernels_agree(
     """Raise an ``AssertionError`` unless every kernel that can compute a wiring agrees with the masked dense product.
 
     Compared are the output and the gradients of input, weights and bias, each relative to its largest value: within
-    1e-10 in float64, within 1e-5 in float32.
+    1e-10 in float64, within 1e-5 in float32; for an input without zeros, and for one that is mostly zero.
 
     Args:
         wiring: who connects to whom.
@@ -30,7 +31,7 @@ def assert_kernels_agree(
         >>> from neuropil.connect import Ensembles
         >>> generator = torch.Generator().manual_seed(0)
         >>> assert_kernels_agree(Ensembles(n_groups=2, block=("group", 1)).wire(6, 4, generator=generator))
-        ['blocks', 'masked']
+        ['blocks', 'events', 'masked']
     """
     layer = SparseLinear(wiring, kernel="masked", dtype=dtype, generator=generator)
     x = torch.randn(batch, wiring.in_features, dtype=dtype, generator=generator)
@@ -42,27 +43,29 @@ def assert_kernels_agree(
     )
 
     names = [name for name, kernel in KERNELS.items() if not kernel.obstacle(wiring)]
-    expected: tuple[Tensor, ...] | None = None
-    for name in sorted(names, key=lambda name: name != "masked"):
-        candidate = SparseLinear(wiring, kernel=name, dtype=dtype)
-        candidate.load_state_dict(layer.state_dict())
-        given = x.clone().requires_grad_()
-        output = candidate(given)
-        output.backward(incoming)
-        assert given.grad is not None
-        assert candidate.bias is not None
-        assert candidate.weight.grad is not None
-        assert candidate.bias.grad is not None
-        found = (output.detach(), given.grad, candidate.weight.grad, candidate.bias.grad)
-        if expected is None:
-            # the reference itself, against plain PyTorch
-            plain = x.clone().requires_grad_()
-            result = torch.nn.functional.linear(plain, dense, bias.detach())
-            result.backward(incoming)  # type: ignore[no-untyped-call]
-            assert plain.grad is not None
-            _assert_equal(name, ("output", "gradient of the input"), found[:2], (result.detach(), plain.grad))
-            expected = found
-        _assert_equal(name, ("output", "input gradient", "weight gradient", "bias gradient"), found, expected)
+    spiking = x * (torch.rand(x.shape, generator=generator, device="cpu") < _ACTIVE)
+    for values in (x, spiking):
+        expected: tuple[Tensor, ...] | None = None
+        for name in sorted(names, key=lambda name: name != "masked"):
+            candidate = SparseLinear(wiring, kernel=name, dtype=dtype)
+            candidate.load_state_dict(layer.state_dict())
+            given = values.clone().requires_grad_()
+            output = candidate(given)
+            output.backward(incoming)
+            assert given.grad is not None
+            assert candidate.bias is not None
+            assert candidate.weight.grad is not None
+            assert candidate.bias.grad is not None
+            found = (output.detach(), given.grad, candidate.weight.grad, candidate.bias.grad)
+            if expected is None:
+                # the reference itself, against plain PyTorch
+                plain = values.clone().requires_grad_()
+                result = torch.nn.functional.linear(plain, dense, bias.detach())
+                result.backward(incoming)  # type: ignore[no-untyped-call]
+                assert plain.grad is not None
+                _assert_equal(name, ("output", "gradient of the input"), found[:2], (result.detach(), plain.grad))
+                expected = found
+            _assert_equal(name, ("output", "input gradient", "weight gradient", "bias gradient"), found, expected)
     return names
 
 

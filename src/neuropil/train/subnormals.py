@@ -4,6 +4,8 @@ import logging
 
 import torch
 
+from neuropil.threads import renew_threads
+
 logger = logging.getLogger(__name__)
 
 
@@ -18,6 +20,7 @@ def flush_subnormals() -> bool:
     if not torch.set_flush_denormal(True):
         logger.warning("this processor cannot flush subnormal numbers to zero: late epochs may be slow")
         return False
+    renew_threads()
     # large enough that every thread of the pool takes a share
     product = torch.full((torch.get_num_threads() * 65_536,), 1e-30) * 1e-9
     if bool((product != 0).any()):

@@ -1,11 +1,12 @@
 """The ways to compute one sparse layer; all agree with the masked dense product, forward and backward."""
 
 from neuropil.connect.kernels.blocks import BLOCKS
+from neuropil.connect.kernels.events import EVENTS
 from neuropil.connect.kernels.kernel import Kernel
 from neuropil.connect.kernels.masked import MASKED
 from neuropil.connect.wiring import Wiring
 
-KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (BLOCKS, MASKED)}
+KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (BLOCKS, EVENTS, MASKED)}
 
 # below this many rows a block's product is too thin to beat the masked one: see benchmarks/results
 _FEWEST_ROWS = 32

@@ -19,7 +19,7 @@ def obstacle(wiring: Wiring) -> str | None:
 
 
 def product(layer: "SparseLinear", x: Tensor) -> Tensor:
-    """Return x Wᵀ, ``[b, out_features]``, from ``[b, in_features]``.
+    """Return x Wᵀ + b, ``[b, out_features]``, from ``[b, in_features]``.
 
     Neurons come first while it runs (``[neurons, b]``), so that gathering a source copies one contiguous row.
     Row i of the block grid reads k_i columns; its weights are stored as one matrix ``[k_i, rows]``.
@@ -40,7 +40,8 @@ def product(layer: "SparseLinear", x: Tensor) -> Tensor:
         targets = torch.cat([torch.mm(w.t(), s) for w, s in pairs])
     if layer._scatter is not None:
         targets = targets.index_select(0, layer._scatter)
-    return targets.t().contiguous()
+    y = targets.t().contiguous()
+    return y if layer.bias is None else y + layer.bias.to(y.dtype)
 
 
 BLOCKS = Kernel("blocks", obstacle, product)

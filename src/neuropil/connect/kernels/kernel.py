@@ -17,7 +17,7 @@ class Kernel(NamedTuple):
     Attributes:
         name: by which it can be forced.
         obstacle: says why a wiring cannot be computed, or None.
-        product: x Wᵀ, ``[b, out_features]``, of a layer and its input ``[b, in_features]``, without the bias.
+        product: x Wᵀ + b, ``[b, out_features]``, of a layer and its input ``[b, in_features]``.
     """
 
     name: str

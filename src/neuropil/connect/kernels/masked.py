@@ -18,8 +18,8 @@ def obstacle(wiring: Wiring) -> str | None:
 
 
 def product(layer: "SparseLinear", x: Tensor) -> Tensor:
-    """Return x Wᵀ, ``[b, out_features]``, from ``[b, in_features]``, at the cost of a dense layer and the mask."""
-    return F.linear(x, layer.dense_weight())
+    """Return x Wᵀ + b, ``[b, out_features]``, from ``[b, in_features]``, at the cost of a dense layer and the mask."""
+    return F.linear(x, layer.dense_weight(), layer.bias)
 
 
 MASKED = Kernel("masked", obstacle, product)

@@ -1,0 +1,142 @@
+"""A linear map that skips what is zero in its input, forward and in the gradient of its weights."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from neuropil.connect.kernels.dense_product import dense_product
+from neuropil.threads import in_parallel
+
+# share of the input that is not zero, above which the dense product is faster: see benchmarks/results
+_MOST_ACTIVE = 0.2
+_SUPPORTED = (torch.float32, torch.float64)
+
+
+class Events(NamedTuple):
+    """What is not zero in a matrix ``[r, i]``, row by row: compressed rows.
+
+    Attributes:
+        pointers: int64 ``[r + 1]``, where each row begins.
+        sources: int32, the columns.
+        values: the numbers.
+    """
+
+    pointers: NDArray[Any]
+    sources: NDArray[Any]
+    values: NDArray[Any]
+
+
+def event_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x Wᵀ + b, as ``F.linear``, in a time that falls with the share of ``x`` that is zero.
+
+    The output and the gradient of the weights are computed from the events alone: the entries of ``x`` that are not
+    zero, such as spikes. The gradient of ``x`` is dense, and so is its product. Where more than a fifth of ``x`` is not
+    zero, and where Numba does not reach (another device, another type, ``torch.compile``), all products are dense.
+
+    Under autocast to bfloat16, what is dense is computed so: each factor rounded to 8 bits (relative error up to 2⁻⁹),
+    summed in float32, and the sum rounded likewise. What is computed from events stays in float32, as the output does.
+
+    A zero passes nothing: not even NaN, which in a dense product it becomes when a weight is infinite or NaN.
+
+    Args:
+        x: ``[..., in_features]``.
+        weight: ``[out_features, in_features]``.
+        bias: ``[out_features]`` or None.
+
+    Returns:
+        ``[..., out_features]``.
+
+    Raises:
+        ValueError: the input has other features than the weight.
+    """
+    if x.shape[-1] != weight.shape[1]:  # compiled loops do not look where they read
+        raise ValueError(
+            f"event_linear: the input's last dimension must be in_features={weight.shape[1]}, got shape "
+            f"{tuple(x.shape)}"
+        )
+    narrow = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    if narrow and x.dtype == torch.bfloat16:  # what another layer gives under autocast
+        x = x.to(weight.dtype)
+    if not _is_compiled_for(x, weight):
+        return torch.nn.functional.linear(x, weight, bias)
+    narrow = narrow and x.dtype == torch.float32  # autocast leaves wider types alone
+    y: Tensor = _EventLinear.apply(x.reshape(-1, x.shape[-1]), weight, bias, narrow)  # type: ignore[no-untyped-call]
+    return y.reshape(*x.shape[:-1], len(weight))
+
+
+def _is_compiled_for(x: Tensor, weight: Tensor) -> bool:
+    """Return whether the compiled loops can do this product."""
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return False
+    return x.dtype in _SUPPORTED and weight.dtype == x.dtype and x.shape[-1] > 0
+
+
+def find_events(x: Tensor, *, most: float = 1.0) -> Events | None:
+    """Return what is not zero in ``x``, ``[r, i]``; None where that is a larger share than ``most``."""
+    from neuropil.connect import event_loops
+
+    rows, n = x.shape
+    matrix = x.detach().numpy()
+    pointers = np.zeros(rows + 1, dtype=np.int64)
+    in_parallel(lambda first, last: event_loops.count_events(matrix, first, last, pointers[1:]), rows)
+    np.cumsum(pointers, out=pointers)
+    if pointers[-1] > most * rows * n:
+        return None
+    sources, values = np.empty(pointers[-1], dtype=np.int32), np.empty(pointers[-1], dtype=matrix.dtype)
+    in_parallel(lambda first, last: event_loops.list_events(matrix, pointers, first, last, sources, values), rows)
+    return Events(pointers, sources, values)
+
+
+class _EventLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, narrow: bool) -> Tensor:
+        x = x.contiguous()
+        events = find_events(x, most=_MOST_ACTIVE)
+        ctx.events, ctx.has_bias, ctx.narrow = events, bias is not None, narrow
+        ctx.save_for_backward(x if events is None and ctx.needs_input_grad[1] else None, weight)
+        if events is None:
+            return dense_product(x, weight, bias, narrow=narrow)
+        return _forward(events, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        of_x = of_weight = of_bias = None
+        if ctx.needs_input_grad[0]:
+            of_x = dense_product(gradient, weight.t(), narrow=ctx.narrow)
+        if ctx.needs_input_grad[1]:
+            if ctx.events is None:
+                of_weight = dense_product(gradient.t(), x.t(), narrow=ctx.narrow)
+            else:
+                of_weight = _weight_gradient(ctx.events, gradient, weight.shape[1])
+        if ctx.has_bias and ctx.needs_input_grad[2]:
+            of_bias = gradient.sum(0)
+        return of_x, of_weight, of_bias, None
+
+
+def _forward(events: Events, weight: Tensor, bias: Tensor | None) -> Tensor:
+    from neuropil.connect import event_loops
+
+    rows = len(events.pointers) - 1
+    y = weight.new_empty(rows, len(weight))
+    by_source = weight.detach().t().contiguous().numpy()
+    start = (torch.zeros_like(weight[:, 0]) if bias is None else bias.detach().contiguous()).numpy()
+    in_parallel(lambda first, last: event_loops.forward(*events, by_source, start, first, last, y.numpy()), rows)
+    return y
+
+
+def _weight_gradient(events: Events, gradient: Tensor, in_features: int) -> Tensor:
+    from neuropil.connect import event_loops
+
+    by_source = gradient.new_zeros(in_features, gradient.shape[1])
+    arrays = gradient.numpy(), by_source.numpy()
+    in_parallel(
+        lambda first, last: event_loops.weight_gradient(*events, *arrays, first, last), gradient.shape[1], fewest=64
+    )
+    return by_source.t()

@@ -179,3 +179,22 @@ def test_validation_needs_a_generator_and_is_held_out_once(generator):
     parts = with_validation(whole, 0.2, generator)
     with pytest.raises(ValueError, match="must have no validation split yet, got one of 2 images"):
         with_validation(parts, 0.2, generator)
+
+
+def test_unit_range_is_pixels_over_the_largest_value(colours, generator):
+    scaled = colours.in_unit_range()
+    images = scaled.normalize(colours.train.images)
+    torch.testing.assert_close(images, colours.train.images / 255, rtol=0, atol=1e-7)
+    assert (images.amin(), images.amax()) == (0.0, 1.0)  # by no more than nothing outside: a probability
+    assert (scaled.mean, scaled.std) == ((0.0,) * 3, (1.0,) * 3)
+    assert (scaled.train, scaled.test, scaled.max_value) == (colours.train, colours.test, 255)
+    assert colours.mean != scaled.mean  # the original is not changed
+    digits = load("digits")
+    images = digits.in_unit_range().normalize(digits.train.images)
+    assert torch.equal(images, digits.train.images / 16)
+    batch, _ = next(digits.in_unit_range().batches(digits.train, 50))
+    assert torch.equal(batch, images[:50])
+    parts = with_validation(digits, 0.1, generator)
+    assert parts.in_unit_range().validation is parts.validation
+    # dividing the data afterwards normalizes anew
+    assert with_validation(digits.in_unit_range(), 0.1, torch.Generator().manual_seed(0)).mean != (0.0,)

@@ -94,6 +94,15 @@ class Dataset:
         scale = torch.where(std > 0, std, 1.0) * self.max_value
         return (images - mean * self.max_value) / scale
 
+    def in_unit_range(self) -> "Dataset":
+        """Return the same data with another :meth:`normalize`: pixels in [0, 1], neither centred nor scaled.
+
+        That is what spiking networks encode: a pixel as the probability of a spike, for example. Call it last:
+        :func:`with_validation` normalizes anew, by the images that are left.
+        """
+        n_channels = len(self.mean)
+        return replace(self, mean=(0.0,) * n_channels, std=(1.0,) * n_channels)
+
     def batches(
         self, split: Split, batch_size: int, generator: torch.Generator | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:

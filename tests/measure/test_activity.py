@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from neuropil.connect import Dense
 from neuropil.measure import LayerActivity, layer_activity
+from neuropil.models import spiking_ensemble_net
+from neuropil.units import LIF, LeakyIntegrator, Unit
 
 
 def test_dead_is_zero_for_every_sample():
@@ -107,3 +110,78 @@ def test_no_gradient_is_kept():
     batch = torch.ones(2, 2, requires_grad=True)
     layer_activity(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), batch)
     assert batch.grad is None
+
+
+# Spiking neurons
+
+
+def spikes_by_hand():
+    """Ten steps of ten samples: neurons that never fire, once, every other step, in 98 %, in 99 %, and always."""
+    spikes = torch.zeros(10, 10, 6)
+    spikes[3, 7, 1] = 1.0
+    spikes[::2, :, 2] = 1.0
+    spikes[..., 3:] = 1.0
+    spikes[0, :2, 3] = spikes[5, 0, 4] = 0.0
+    return spikes
+
+
+class Recording(Unit):
+    """Neurons whose outputs are given."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.outputs = outputs
+
+    def rest(self, current):
+        return (torch.zeros_like(current),)
+
+    def step(self, current, state=None):
+        raise AssertionError("not called")
+
+    def forward(self, current, state=None):
+        return self.outputs, self.rest(current)
+
+
+def test_spiking_neurons_by_hand():
+    (found,) = layer_activity(Recording(spikes_by_hand()), torch.zeros(10, 10, 6))
+    rate = (0 + 1 + 50 + 98 + 99 + 100) / 600
+    assert found == LayerActivity("", 6, pytest.approx(1 / 6), pytest.approx(2 / 6), pytest.approx(rate))
+
+
+def test_spikes_of_real_neurons():
+    """A current of 0.8 with a decay of 0.5 and a reset at once: fires every second step; −1 never, 3 always."""
+    current = torch.tensor([-1.0, 0.8, 3.0]).expand(6, 4, 3)
+    neurons = LIF(decay=0.5, reset="zero", reset_delay=False)
+    assert neurons(current)[0][:, 0, 1].tolist() == [0, 1, 0, 1, 0, 1]
+    (found,) = layer_activity(neurons, current)
+    assert found == LayerActivity("", 3, pytest.approx(1 / 3), pytest.approx(1 / 3), pytest.approx(0.5))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "dead"),
+    [
+        (torch.tensor([0.0, 0.5, 1.0]).expand(4, 2, 3), 1 / 3),
+        (torch.tensor([0.0, -1.0, 0.0]).expand(4, 2, 3), 2 / 3),  # a delta code's spikes have signs
+        (torch.tensor([0.0, 2.0, 2.0]).expand(4, 2, 3), 1 / 3),
+        (torch.tensor([0.0, float("nan"), 1.0]).expand(4, 2, 3), 1 / 3),
+    ],
+)
+def test_outputs_that_are_no_spikes_have_no_rate(outputs, dead):
+    (found,) = layer_activity(Recording(outputs), torch.zeros(4, 2, 3))
+    assert found == LayerActivity("", 3, pytest.approx(dead), 0.0, None)
+
+
+def test_leaky_integrators_have_no_rate():
+    net = nn.Sequential(nn.Linear(3, 2), LeakyIntegrator())
+    (found,) = layer_activity(net, torch.ones(4, 5, 3))
+    assert found == LayerActivity("1", 2, 0.0, 0.0, None)
+
+
+def test_each_layer_of_a_spiking_network_in_its_order():
+    net = spiking_ensemble_net((1, 4, 4), 3, hidden=[8, 8], pattern=Dense(), encoding="current", steps=5)
+    images = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    found = layer_activity(net, images)
+    assert [layer.name for layer in found] == ["hidden.1", "hidden.3", "output"]
+    spikes = net.output_spikes(images)
+    assert found[2].firing_rate == pytest.approx(spikes.mean().item())
+    assert found[2].dead == pytest.approx((spikes == 0).flatten(0, 1).all(0).double().mean().item())

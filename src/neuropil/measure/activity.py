@@ -1,4 +1,4 @@
-"""Which units take part: dead and saturated ones."""
+"""Which units take part, and how often: dead and saturated ones, firing rates."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.measure.evaluation import evaluation_mode
+from neuropil.units import Unit
 
 # activations whose output is bounded, with their bounds
 _BOUNDS: dict[type[nn.Module], tuple[float, float]] = {
@@ -14,6 +15,7 @@ _BOUNDS: dict[type[nn.Module], tuple[float, float]] = {
     nn.Tanh: (-1.0, 1.0),
     nn.Softsign: (-1.0, 1.0),
 }
+_ALWAYS = 0.99  # share of time steps in which a saturated neuron fires at least
 _WATCHED: tuple[type[nn.Module], ...] = (
     *_BOUNDS,
     nn.Hardtanh,
@@ -39,13 +41,16 @@ class LayerActivity:
         n_units: units; of a convolution, channels.
         dead: share of units, in [0, 1], whose output is exactly 0 for every sample (and position).
         saturated: share of units, in [0, 1], whose output lies within 1 % of the activation's range from one of
-            its bounds for every sample, dead ones left out; always 0 for unbounded activations.
+            its bounds for every sample, dead ones left out; always 0 for unbounded activations. Of spiking neurons:
+            those that fire in at least 99 % of all time steps of the batch.
+        firing_rate: spikes a neuron and time step, in [0, 1]; None where units do not spike.
     """
 
     name: str
     n_units: int
     dead: float
     saturated: float
+    firing_rate: float | None = None
 
 
 @torch.no_grad()
@@ -53,7 +58,8 @@ def layer_activity(model: nn.Module, batch: Tensor) -> list[LayerActivity]:
     """Run a batch through a model in evaluation mode and say, per activation layer, which units take part.
 
     Args:
-        model: any module whose activations are modules (``nn.ReLU``, …); others are not seen.
+        model: any module whose activations are modules (``nn.ReLU``, …, :class:`neuropil.units.Unit`); others are not
+            seen.
         batch: input ``[b, …]``; the rule is "for every sample of this batch", so give at least a hundred.
 
     Returns:
@@ -63,12 +69,15 @@ def layer_activity(model: nn.Module, batch: Tensor) -> list[LayerActivity]:
         >>> layer = nn.Linear(2, 2)
         >>> _ = layer.bias.data.copy_(torch.tensor([-100.0, 100.0]))
         >>> layer_activity(nn.Sequential(layer, nn.ReLU()), torch.ones(4, 2))
-        [LayerActivity(name='1', n_units=2, dead=0.5, saturated=0.0)]
+        [LayerActivity(name='1', n_units=2, dead=0.5, saturated=0.0, firing_rate=None)]
     """
     found: list[LayerActivity] = []
 
     def watch(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def record(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+            if isinstance(layer, Unit):
+                found.append(_firing(name, output[0]))
+                return
             # units first: channels of images, otherwise the last axis
             units = output.movedim(1, 0) if output.dim() == 4 else output.movedim(-1, 0)
             units = units.reshape(units.shape[0], -1)
@@ -87,7 +96,8 @@ def layer_activity(model: nn.Module, batch: Tensor) -> list[LayerActivity]:
 
         return layer.register_forward_hook(record)
 
-    handles = [watch(name, layer) for name, layer in model.named_modules() if isinstance(layer, _WATCHED)]
+    watched: tuple[type[nn.Module], ...] = (*_WATCHED, Unit)
+    handles = [watch(name, layer) for name, layer in model.named_modules() if isinstance(layer, watched)]
     try:
         with evaluation_mode(model):
             model(batch)
@@ -95,3 +105,17 @@ def layer_activity(model: nn.Module, batch: Tensor) -> list[LayerActivity]:
         for handle in handles:
             handle.remove()
     return found
+
+
+def _firing(name: str, output: Tensor) -> LayerActivity:
+    """Return the activity of neurons with an output ``[t, b, n]``; the rate is told where it consists of spikes."""
+    units = output.flatten(0, -2)
+    rates = units.mean(0)
+    spikes = bool(((units == 0) | (units == 1)).all())
+    return LayerActivity(
+        name,
+        n_units=len(rates),
+        dead=float((units == 0).all(dim=0).double().mean()),
+        saturated=float((rates >= _ALWAYS).double().mean()) if spikes else 0.0,
+        firing_rate=float(rates.mean()) if spikes and rates.numel() else None,
+    )

@@ -90,19 +90,9 @@ def ensemble_net(
         >>> [layer.wiring.block for layer in net.sparse_layers()]
         [(1, 1), (1, 1)]
     """
-    if not hidden:
-        raise ValueError("ensemble_net: hidden must hold at least one width, got none")
-    for name, value in (("every width in hidden", min(hidden)), ("n_classes", n_classes)):
-        if value < 1:
-            raise ValueError(f"ensemble_net: {name} must be at least 1, got {value}")
+    patterns = check_sizes("ensemble_net", hidden, n_classes, pattern)
     if start not in get_args(Start):
         raise ValueError(f"ensemble_net: start must be one of {', '.join(get_args(Start))}, got {start!r}")
-    patterns = [pattern] * len(hidden) if isinstance(pattern, Pattern) else list(pattern)
-    if len(patterns) != len(hidden):
-        raise ValueError(
-            f"ensemble_net: pattern must be one, or one for each of the {len(hidden)} hidden layers, "
-            f"got {len(patterns)}"
-        )
     arguments = {
         "input_shape": tuple(input_shape),
         "n_classes": n_classes,
@@ -115,36 +105,77 @@ def ensemble_net(
         "kernel": kernel,
         "seed": seed,
     }
-    encoder: nn.Module = nn.Flatten()
-    in_features = input_shape[0] * input_shape[1] * input_shape[2]
-    if patches is not None:
-        encoder = PatchEncoder(
-            input_shape, patches=patches, channels=patch_channels, generator=stream(seed, "weights", "encoder")
-        )
-        in_features = encoder.out_features
+    encoder, in_features = build_encoder(input_shape, patches, patch_channels, seed)
     layers: list[nn.Module] = []
     for i, (width, chosen) in enumerate(zip(hidden, patterns, strict=True)):
-        layers += [_layer(f"hidden layer {i + 1}", i, in_features, width, chosen, start, kernel, seed), nn.ReLU()]
+        layer = build_layer("ensemble_net", i, in_features, width, chosen, start=start, kernel=kernel, seed=seed)
+        layers += [layer, nn.ReLU()]
         in_features = width
-    last = _layer("read-out", "readout", in_features, n_classes, readout, start, kernel, seed)
+    last = build_layer(
+        "ensemble_net", "readout", in_features, n_classes, readout, start=start, kernel=kernel, seed=seed
+    )
     return EnsembleNet(encoder, nn.Sequential(*layers), last, arguments)
 
 
-def _layer(
-    title: str, name: str | int, in_features: int, out_features: int, pattern: Pattern, start: Start, kernel: str,
+def check_sizes(who: str, hidden: Sequence[int], n_classes: int, pattern: Pattern | Sequence[Pattern]) -> list[Pattern]:
+    """Return one pattern for each hidden layer, or raise a ``ValueError`` where sizes or patterns do not make a net."""
+    if not hidden:
+        raise ValueError(f"{who}: hidden must hold at least one width, got none")
+    for name, value in (("every width in hidden", min(hidden)), ("n_classes", n_classes)):
+        if value < 1:
+            raise ValueError(f"{who}: {name} must be at least 1, got {value}")
+    patterns = [pattern] * len(hidden) if isinstance(pattern, Pattern) else list(pattern)
+    if len(patterns) != len(hidden):
+        raise ValueError(
+            f"{who}: pattern must be one, or one for each of the {len(hidden)} hidden layers, got {len(patterns)}"
+        )
+    return patterns
+
+
+def build_encoder(
+    input_shape: tuple[int, int, int], patches: int | None, patch_channels: int, seed: int
+) -> tuple[nn.Module, int]:
+    """Return what makes features ``[b, n]`` of images, and n: patches of a network's seed, or flat pixels."""
+    if patches is None:
+        return nn.Flatten(), input_shape[0] * input_shape[1] * input_shape[2]
+    generator = stream(seed, "weights", "encoder")
+    encoder = PatchEncoder(input_shape, patches=patches, channels=patch_channels, generator=generator)
+    return encoder, encoder.out_features
+
+
+def build_layer(
+    who: str,
+    name: str | int,
+    in_features: int,
+    out_features: int,
+    pattern: Pattern,
+    *,
+    kernel: str,
     seed: int,
-) -> nn.Linear | SparseLinear:  # fmt: skip
-    """Build one layer, its wiring and its weights from streams of its name."""
+    start: Start = "default",
+    dense: type[nn.Linear] = nn.Linear,
+) -> nn.Linear | SparseLinear:
+    """Build one layer, its wiring and its weights from streams of its name.
+
+    Args:
+        who: whom an error names.
+        name: number of the hidden layer, or ``readout``.
+        in_features, out_features: its sizes.
+        pattern: its wiring.
+        kernel, seed, start: as for :func:`ensemble_net`.
+        dense: what a layer without a wiring is made of.
+    """
     weights = stream(seed, "weights", name)
     layer: nn.Linear | SparseLinear
     if isinstance(pattern, Dense):
-        layer = nn.utils.skip_init(nn.Linear, in_features, out_features)  # type: ignore[no-untyped-call]
+        layer = nn.utils.skip_init(dense, in_features, out_features)  # type: ignore[no-untyped-call]
         reset_(layer, generator=weights)
     else:
         try:
             wiring = pattern.wire(in_features, out_features, generator=stream(seed, "wiring", name))
         except ValueError as error:
-            raise ValueError(f"ensemble_net: {title}: {error}") from error
+            title = "read-out" if name == "readout" else f"hidden layer {int(name) + 1}"
+            raise ValueError(f"{who}: {title}: {error}") from error
         layer = SparseLinear(wiring, kernel=kernel, generator=weights)
     if start == "kaiming":
         kaiming_uniform_(layer, nonlinearity="linear" if name == "readout" else "relu", generator=weights)

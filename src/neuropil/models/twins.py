@@ -1,12 +1,14 @@
 """The networks that a sparse one must be compared with."""
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from neuropil.connect import Dense, ErdosRenyi
 from neuropil.models.ensemble_net import EnsembleNet, ensemble_net
+from neuropil.models.spiking_ensemble_net import SpikingEnsembleNet, spiking_ensemble_net
 
 TWINS = {
     "dense-same-width": "dense layers of the same width: the upper cost",
@@ -15,25 +17,33 @@ TWINS = {
 }
 
 
-def twins(net: EnsembleNet) -> dict[str, EnsembleNet]:
+Net = TypeVar("Net", EnsembleNet, SpikingEnsembleNet)
+
+
+def twins(net: Net) -> dict[str, Net]:
     """Build the three controls of a sparse network, by the names in ``TWINS``, from the same seed.
+
+    Those of a spiking network spike: same neurons, same encoding.
 
     Example:
         >>> net = ensemble_net((1, 8, 8), 10, hidden=[256, 256, 256])
         >>> [twin.arguments["hidden"] for twin in twins(net).values()]
         [(256, 256, 256), (125, 125, 125), (256, 256, 256)]
     """
-    return {name: ensemble_net(**arguments) for name, arguments in twin_arguments(**net.arguments).items()}
+    build = spiking_ensemble_net if isinstance(net, SpikingEnsembleNet) else ensemble_net
+    # an encoding may be a module that learns: each twin gets its own
+    return {name: build(**copy.deepcopy(arguments)) for name, arguments in twin_arguments(**net.arguments).items()}
 
 
 def twin_arguments(**arguments: Any) -> dict[str, dict[str, Any]]:
-    """Return, for arguments of :func:`ensemble_net`, those of its three twins, nothing being drawn.
+    """Return the arguments of the three twins of a network, nothing being drawn.
 
     Densities and parameters are the expected ones of the patterns, so that one set of twins serves every seed and
     every grouping of the same density. The Erdős–Rényi twin has exactly the expected number of connections.
 
     Args:
-        arguments: all that :func:`ensemble_net` takes, with one pattern a layer, as in ``EnsembleNet.arguments``.
+        arguments: all that :func:`ensemble_net` or :func:`spiking_ensemble_net` takes, with one pattern a layer, as
+            in ``EnsembleNet.arguments``.
     """
     hidden, patterns, sizes = arguments["hidden"], arguments["pattern"], layer_sizes(arguments)
     in_features = sizes[0][0]
@@ -45,10 +55,12 @@ def twin_arguments(**arguments: Any) -> dict[str, dict[str, Any]]:
     narrow = matched_widths(hidden, in_features=in_features, n_classes=n_classes, n_parameters=head)
     *random, last = (Dense() if d == 1.0 else ErdosRenyi(density=d, exact=True) for d in (*densities, last_density))
     dense = (Dense(),) * len(hidden)
+    # the twin's blocks are single synapses, whatever those of the network; every wiring can be computed from events
+    kernel = "events" if arguments.get("kernel") == "events" else "auto"
     return {
         "dense-same-width": {**arguments, "pattern": dense, "readout": Dense()},
         "dense-same-parameters": {**arguments, "pattern": dense, "readout": Dense(), "hidden": narrow},
-        "erdos-renyi": {**arguments, "pattern": tuple(random), "readout": last, "kernel": "auto"},
+        "erdos-renyi": {**arguments, "pattern": tuple(random), "readout": last, "kernel": kernel},
     }
 
 

@@ -2,6 +2,7 @@ import io
 import json
 import logging
 import re
+import statistics
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -91,6 +92,9 @@ def test_list_and_show():
     assert "2508.14140" in runner.invoke(app, ["show", "ensembles"]).stdout
     assert "training.epochs" in runner.invoke(app, ["show", "recipe"]).stdout
     assert "cifar-10" not in runner.invoke(app, ["list", "patterns"]).stdout
+    shown = unwrapped(runner.invoke(app, ["show", "recipe"]).stdout)
+    for text in ("folds None", "fold_order stratified", "intra_only False", "sweep: {setting: a list of values, …}"):
+        assert text in shown
 
 
 def test_list_and_show_rewiring():
@@ -136,6 +140,37 @@ def test_run_and_resume(neuropil, recipe, tmp_path):
     assert neuropil("run", recipe, "--seed", 3, "--arm", "dense-16", "--out", tmp_path / "out").stdout == done.stdout
 
 
+def test_run_does_all_folds_of_a_seed(neuropil, recipe, tmp_path):
+    done = neuropil("run", recipe, "folds=3", "epochs=1", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert re.match(
+        r"mixer, seed 0: accuracy on 3 held-out folds \d+\.\d\d ± \d+\.\d\d % after 1 epochs, ", done.stdout
+    )
+    folders = sorted((tmp_path / "out" / "mixer" / "seed-0").iterdir())
+    assert [folder.name for folder in folders] == ["fold-0", "fold-1", "fold-2"]
+    accuracies = [json.loads((folder / "summary.json").read_text())["test_accuracy"] for folder in folders]
+    assert f"{100 * statistics.mean(accuracies):.2f} ± {100 * statistics.pstdev(accuracies):.2f} %" in done.stdout
+    assert "test" not in unwrapped(done.stdout).replace(str(tmp_path), "")
+
+
+def test_compare_with_folds_says_what_is_counted(neuropil, recipe, tmp_path):
+    done = neuropil("compare", recipe, "folds=2", "epochs=1", "--out", tmp_path / "out", "--jobs", 2)
+    assert done.returncode == 0, done.stderr
+    said = unwrapped(done.stdout)
+    assert "folds" in said.partition("mixer")[0]
+    assert "The sample is the folds, all of them with seed 0; they are not independent" in said
+    assert (tmp_path / "out" / "results.csv").read_text().count("\n") == 1 + 4 * 2
+
+
+def test_the_first_arm_may_be_swept(neuropil, recipe, tmp_path):
+    sweep = "arms.mixer.sweep.p_inter=[0,.1]"
+    done = neuropil("run", recipe, sweep, "epochs=1", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("mixer-0, seed 0: test accuracy")
+    done = neuropil("run", recipe, sweep, "--arm", "mixer", "--out", tmp_path / "out")
+    assert "--arm must be one of" in unwrapped(done.stderr)
+
+
 def test_divergence_is_reported(neuropil, recipe, tmp_path):
     settings = ["training.optimizer=sgd", "training.learning_rate=1e30", "training.schedule=constant"]
     done = neuropil("run", recipe, *settings, "--out", tmp_path / "out")
@@ -156,6 +191,9 @@ def test_divergence_is_reported(neuropil, recipe, tmp_path):
         ),
         (["compare", "digits", "arms.index.p_intra=0", "arms.index.p_inter=0"], "at least one connection, got none"),
         (["compare", "mnist-but-not", "--jobs", "2"], "recipe must be the path"),
+        (["compare", "digits", "folds=1"], "folds: input should be greater than or equal to 2, got 1"),
+        (["compare", "digits", "folds=2000"], "folds must be at most 1078, the training images of digits, got 2000"),
+        (["compare", "digits", "arms.mixer.sweep.p_inter=3"], r"sweep.p_inter must be a list of values, got 3"),
         (["run", "digits", "--arm", "mixr"], "--arm must be one of .*, got 'mixr'; try 'mixer'"),
         (["report", "nowhere"], "nowhere"),
         (["list", "pattern"], "topic must be one of recipes, patterns, rewiring, data, got 'pattern'; try 'patterns'"),

@@ -1,5 +1,6 @@
 """Comparisons made up by hand: folders as runs leave them, without any training."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from neuropil.compare.arms import expand_arms, run_recipe
+from neuropil.compare.arms import expand_arms, run_folder, run_folds, run_recipe
 from neuropil.compare.recipe import Recipe, parse_recipe
 
 RECIPE: dict[str, Any] = {
@@ -54,28 +55,34 @@ class MadeUp:
         return parse_recipe({**RECIPE, **changes})
 
     def comparison(self, accuracy: Accuracy = made_up_accuracy, **changes: Any) -> Path:
-        """Write a comparison whose runs are all done."""
+        """Write a comparison whose runs are all done; every fold is 0.001 better than the one before."""
         recipe = self.recipe(**changes)
         self.folder.mkdir(exist_ok=True)
         (self.folder / "comparison.yaml").write_text(yaml.safe_dump(recipe.model_dump()), encoding="utf-8")
         for arm in expand_arms(recipe):
-            for seed in recipe.seeds:
-                folder = self.run(arm.name, seed)
+            for seed, fold in itertools.product(recipe.seeds, run_folds(recipe)):
+                folder = self.run(arm.name, seed, fold)
                 folder.mkdir(parents=True)
-                made_by = run_recipe(recipe, arm, seed)
+                made_by = run_recipe(recipe, arm, seed, fold)
                 (folder / "recipe.yaml").write_text(yaml.safe_dump(made_by), encoding="utf-8")
                 (folder / "environment.json").write_text(json.dumps(ENVIRONMENT), encoding="utf-8")
-                self.write_metrics(arm.name, seed, [0.5, accuracy(arm.name, seed)])
+                key = "validation_accuracy" if fold is None else "train_accuracy"
+                self.write_metrics(arm.name, seed, [0.5, accuracy(arm.name, seed)], fold=fold, key=key)
                 dense = arm.name.startswith("dense")
+                scored = accuracy(arm.name, seed) + 0.001 * (fold or 0)
                 self.write_summary(
                     arm.name,
                     seed,
-                    test_accuracy=accuracy(arm.name, seed),
+                    fold=fold,
+                    test_accuracy=scored,
                     parameters=5000 if dense else 2000 + seed,
                     density=1.0 if dense else 0.25,
                     multiply_accumulates=4000 if dense else 1000,
                     seconds_per_epoch=2.0 if dense else 1.0 + 0.1 * seed,
                     kernels=["dense"] * 2 if dense else ["masked"] * 2,
+                    **(
+                        {"intra_only_accuracy": scored - 0.1, "intra_only_drop": 0.1} if "intra_only" in made_by else {}
+                    ),
                 )
         return self.folder
 
@@ -93,6 +100,37 @@ class MadeUp:
                         name, seed, test_accuracy=accuracy(name, seed), seconds_per_epoch=1.5, rewiring=rewiring
                     )
         return folder
+
+    def spiking(self, **changes: Any) -> Path:
+        """Write a comparison of spiking networks: dense ones do twice what sparse ones do, higher seeds fire more."""
+        folder = self.comparison(**{"spiking": {"steps": 8}, **changes})
+        recipe = self.recipe(**{"spiking": {"steps": 8}, **changes})
+        for arm in expand_arms(recipe):
+            twice = 2 if arm.is_dense else 1
+            work = {"synaptic_operations": twice * 6.1e6, "energy_joules": twice * 5.49e-6}
+            for seed, fold in itertools.product(recipe.seeds, run_folds(recipe)):
+                last = self.activity(2, rates=(0.1 + 0.01 * seed, 0.2 + 0.01 * seed, 0.3), **work)
+                self.write_activity(arm.name, seed, self.activity(1, **work), last, fold=fold)
+        return folder
+
+    @staticmethod
+    def activity(epoch: int, *, rates: tuple[float, float, float] = (0.1, 0.2, 0.3), **values: Any) -> dict[str, Any]:
+        """Return an epoch's record of two hidden layers and a read-out."""
+        names = ("hidden.1", "hidden.3", "output")
+        return {
+            "epoch": epoch,
+            "dead": dict(zip(names, (0.5, 0.75, 0.0), strict=True)),
+            "saturated": dict.fromkeys(names, 0.0),
+            "firing_rates": dict(zip(names, rates, strict=True)),
+            "synaptic_operations": 6.1e6,
+            "synaptic_multiply_accumulates": 0.0,
+            "energy_joules": 5.49e-6,
+            **values,
+        }
+
+    def write_activity(self, arm: str, seed: int, *records: dict[str, Any], fold: int | None = None) -> None:
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        (self.run(arm, seed, fold) / "metrics.jsonl").write_text(text, encoding="utf-8")
 
     def write_events(self, arm: str, seed: int, *, groups: bool = True, n: int = 4, **values: Any) -> None:
         """Write n events, of the two layers each, as evenly as can be over two epochs of 16 steps."""
@@ -124,10 +162,10 @@ class MadeUp:
         text = "".join(json.dumps(record) + "\n" for record in records)
         (self.run(arm, seed) / "rewiring.jsonl").write_text(text, encoding="utf-8")
 
-    def run(self, arm: str, seed: int) -> Path:
-        return self.folder / arm / f"seed-{seed}"
+    def run(self, arm: str, seed: int, fold: int | None = None) -> Path:
+        return run_folder(self.folder, arm, seed, fold)
 
-    def write_summary(self, arm: str, seed: int, **values: Any) -> None:
+    def write_summary(self, arm: str, seed: int, *, fold: int | None = None, **values: Any) -> None:
         summary = {
             "status": "finished",
             "test_accuracy": 0.9,
@@ -143,19 +181,26 @@ class MadeUp:
             "warnings": [],
             **values,
         }
-        (self.run(arm, seed) / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+        (self.run(arm, seed, fold) / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
 
-    def write_metrics(self, arm: str, seed: int, accuracies: list[float]) -> None:
+    def write_metrics(
+        self,
+        arm: str,
+        seed: int,
+        accuracies: list[float],
+        *,
+        fold: int | None = None,
+        key: str = "validation_accuracy",
+    ) -> None:
         records = [
-            {"epoch": epoch, "validation_accuracy": accuracy, "seconds": 1.0}
-            for epoch, accuracy in enumerate(accuracies, start=1)
+            {"epoch": epoch, key: accuracy, "seconds": 1.0} for epoch, accuracy in enumerate(accuracies, start=1)
         ]
         text = "".join(json.dumps(record) + "\n" for record in records)
-        (self.run(arm, seed) / "metrics.jsonl").write_text(text, encoding="utf-8")
+        (self.run(arm, seed, fold) / "metrics.jsonl").write_text(text, encoding="utf-8")
 
-    def remove_summary(self, arm: str, seed: int) -> Path:
-        (self.run(arm, seed) / "summary.json").unlink()
-        return self.run(arm, seed)
+    def remove_summary(self, arm: str, seed: int, fold: int | None = None) -> Path:
+        (self.run(arm, seed, fold) / "summary.json").unlink()
+        return self.run(arm, seed, fold)
 
 
 @pytest.fixture

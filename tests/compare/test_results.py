@@ -127,12 +127,15 @@ def test_csv_has_a_row_a_run(made_up: Any, tmp_path: Path) -> None:
     assert tuple(rows[0]) == COLUMNS
     assert [(row["arm"], row["seed"]) for row in rows[-4:]] == [("index", "2"), *(("mixer", s) for s in "012")]
     assert rows[-3] == {
-        "comparison": "made-up", "arm": "mixer", "seed": "0", "status": "done",
+        "comparison": "made-up", "arm": "mixer", "seed": "0", "fold": "", "n_folds": "", "status": "done",
+        "folds_mean": "", "folds_std": "", "intra_only_accuracy": "", "intra_only_drop": "",
         "test_accuracy": str(made_up.accuracy("mixer", 0)), "test_loss": "0.25", "epochs": "2",
         "parameters": "2000", "density": "0.25", "multiply_accumulates": "1000", "seconds_per_epoch": "1.0",
         "peak_memory_bytes": "3145728", "kernels": "masked masked", "rewiring": "",
         "explored": "", "modularity": "", "neurons_without_input": "0",
-        "neurons_without_output": "", "negative_weights": "", "data": "digits", "hidden": "32 32",
+        "neurons_without_output": "", "negative_weights": "", "hidden_firing_rate": "", "dead": "", "saturated": "",
+        "synaptic_operations": "", "synaptic_multiply_accumulates": "", "energy_joules": "", "data": "digits",
+        "hidden": "32 32",
         "patches": "", "threads": "1", "torch": "2.13", "processor": "a processor", "commit": "abc1234", "date": "",
     }  # fmt: skip
     assert (rows[-1]["status"], rows[-1]["test_accuracy"], rows[-1]["parameters"]) == ("running", "", "")

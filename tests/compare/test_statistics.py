@@ -1,12 +1,20 @@
 """Means, intervals and paired differences, against hand-worked numbers and loops."""
 
 import math
+import statistics
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuropil.compare.statistics import Estimate, Spread, estimate, paired_difference, standard_deviation
+from neuropil.compare.statistics import (
+    Estimate,
+    Spread,
+    estimate,
+    paired_difference,
+    population_deviation,
+    standard_deviation,
+)
 
 # two-sided 95 % quantiles of Student's distribution, from a printed table, by degrees of freedom
 TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 29: 2.045}
@@ -89,3 +97,8 @@ def test_wording_of_errors() -> None:
         estimate([])
     with pytest.raises(ValueError, match=r"^estimate: level must lie in \(0, 1\), got 95$"):
         estimate([1.0], level=95)
+
+
+@given(st.lists(NUMBERS, min_size=1, max_size=20))
+def test_population_deviation_is_that_of_the_standard_library(values: list[float]) -> None:
+    assert population_deviation(values) == pytest.approx(statistics.pstdev(values), rel=1e-9, abs=1e-12)

@@ -217,7 +217,7 @@ def _show_data_set(name: str, console: Console) -> None:
 
 
 def _show_recipe_keys(console: Console) -> None:
-    from neuropil.compare.recipe import DataSection, ModelSection, Recipe, TrainingSection
+    from neuropil.compare.recipe import DataSection, ModelSection, Recipe, SpikingSection, TrainingSection
 
     console.print("[bold]recipe[/]  keys of a recipe file, and of key=value on the command line\n")
     table = Table("key", "default", "meaning", box=None, padding=(0, 2))
@@ -225,6 +225,7 @@ def _show_recipe_keys(console: Console) -> None:
         ("", Recipe),
         ("data.", DataSection),
         ("model.", ModelSection),
+        ("spiking.", SpikingSection),
         ("training.", TrainingSection),
     ):
         for key, field in section.model_fields.items():
@@ -235,5 +236,10 @@ def _show_recipe_keys(console: Console) -> None:
     console.print(
         "\nan arm: {pattern: NAME, setting: value, …}, or {layers: a list of one such for each hidden layer}; beside "
         "either, readout: {pattern: NAME, …}, and rewiring: NAME or {rule: NAME, setting: value, …}, where the wiring "
-        "changes in the course of training; see neuropil list patterns, neuropil list rewiring"
+        "changes in the course of training, and sweep: {setting: a list of values, …}, which stands for one arm a "
+        "value; see neuropil list patterns, neuropil list rewiring"
+    )
+    console.print(
+        "\nspiking: where a recipe has this section, if only as spiking: {}, neurons spike, and its keys have the "
+        "defaults above; without it they are ReLUs. On the command line, spiking.steps=50 adds it."
     )

@@ -1,8 +1,8 @@
 """Commands that run something, and the report of what was run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -85,21 +85,25 @@ def run(
     data: DataRoot = None,
     threads: Threads = 1,
 ) -> None:
-    """Do one run of a recipe: one arm, one seed; or go on with it where it was interrupted. Keeps its weights."""
-    from neuropil.compare import Task, do_tasks, expand_arms, load_recipe, run_recipe
+    """Do one run of a recipe: one arm, one seed (all of its folds, where the recipe has folds); or go on with it where
+    it was interrupted. Keeps its weights.
+    """
+    from neuropil.compare import do_tasks, expand_arms, load_recipe
+    from neuropil.compare.arms import run_folder
+    from neuropil.compare.comparison import list_tasks
     from neuropil.compare.registry import nearest
 
     chosen = load_recipe(recipe, settings or ())
     arms = {found.name: found for found in expand_arms(chosen)}
-    name = arm or next(iter(chosen.arms))
+    name = arm or next(found.name for found in arms.values() if not found.is_control)
     if name not in arms:
         raise ValueError(f"--arm must be one of {', '.join(arms)}, got {name!r}{nearest(name, [*arms])}")
-    folder = (out or Path("runs") / chosen.name) / name / f"seed-{seed}"
-    task = Task(run_recipe(chosen, arms[name], seed), folder)
+    root = out or Path("runs") / chosen.name
+    tasks = list_tasks(chosen, [arms[name]], [seed], root)
     console = Console()
     with _Progress(console) as progress:
         do_tasks(
-            [task],
+            tasks,
             jobs=1,
             threads=threads,
             data_root=data,
@@ -107,18 +111,49 @@ def run(
             show_download=console.is_terminal,
             on_progress=progress.update,
         )
-    if task.failure is not None or task.summary is None:
-        raise ValueError(f"{folder}: {task.failure}")
-    summary = task.summary
-    if summary["status"] == "diverged":
-        console.print(f"{name}, seed {seed}: the loss diverged after {summary['epochs']} epochs", highlight=False)
-        raise typer.Exit(1)
+    summaries = []
+    for task in tasks:
+        if task.failure is not None or task.summary is None:
+            raise ValueError(f"{task.folder}: {task.failure}")
+        fold = "" if chosen.folds is None else f", fold {task.recipe['data']['fold']}"
+        if task.summary["status"] == "diverged":
+            epochs = task.summary["epochs"]
+            console.print(f"{name}, seed {seed}{fold}: the loss diverged after {epochs} epochs", highlight=False)
+            raise typer.Exit(1)
+        summaries.append(task.summary)
+    accuracy = "test accuracy" if chosen.folds is None else f"accuracy on {chosen.folds} held-out folds"
     console.print(
-        f"{name}, seed {seed}: test accuracy {100 * summary['test_accuracy']:.2f} % after {summary['epochs']} epochs, "
-        f"{summary['parameters']:,} parameters, {summary['seconds_per_epoch']:.2f} s an epoch",
+        f"{name}, seed {seed}: {accuracy} {_mean_and_spread(summaries)} after {summaries[0]['epochs']} epochs, "
+        f"{summaries[0]['parameters']:,} parameters, {_mean(summaries, 'seconds_per_epoch'):.2f} s an epoch"
+        f"{_firing(summaries)}",
         highlight=False,
     )
+    folder = run_folder(root, name, seed)
     console.print(escape(f"run folder: {folder}"), soft_wrap=True, highlight=False)
+
+
+def _mean_and_spread(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """Write the accuracy of one run, or the mean of folds ± their population standard deviation, in per cent."""
+    from neuropil.compare.statistics import population_deviation
+
+    mean = f"{100 * _mean(summaries, 'test_accuracy'):.2f}"
+    if len(summaries) == 1:
+        return f"{mean} %"
+    return f"{mean} ± {100 * population_deviation([summary['test_accuracy'] for summary in summaries]):.2f} %"
+
+
+def _firing(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """Say how often hidden neurons fire; nothing where they do not spike, or where the run is too old to tell."""
+    from neuropil.compare.sentences import percent
+
+    if not all("hidden_firing_rate" in summary for summary in summaries):
+        return ""
+    return f", hidden neurons fire in {percent(_mean(summaries, 'hidden_firing_rate'))} of time steps"
+
+
+def _mean(summaries: Sequence[Mapping[str, Any]], key: str) -> float:
+    values = [float(summary[key]) for summary in summaries]
+    return sum(values) / len(values)
 
 
 def report(

@@ -11,13 +11,15 @@ if TYPE_CHECKING:
 
 _WIDE = 160  # from this many characters on, cost and three differences stand side by side
 _DIFFERENCE_WIDTH = 18  # of each one more
+_ACTIVITY_WIDTH = 20  # of its columns, which take the place of multiply-accumulates
 _ONLY_WHERE_WIDE = "multiply-accumulates"
 
 
 def print_results(results: "Results", console: Console) -> None:
     """Print what each arm costs and reaches, its differences to its twins, and what they allow one to say."""
     from neuropil.compare import findings, table_rows
-    from neuropil.compare.table import DIFFERENCE
+    from neuropil.compare.activity_words import describe_silence
+    from neuropil.compare.table import ACTIVITY, DIFFERENCE, table_note
 
     header, rows = table_rows(results)
     controls = [arm.arm.is_control for arm in results.arms.values()]
@@ -27,11 +29,14 @@ def print_results(results: "Results", console: Console) -> None:
 
     unlimited = console.options.update(width=10_000)
     differences = [i for i, title in enumerate(header) if title.startswith(DIFFERENCE)]
-    if console.width >= _WIDE + _DIFFERENCE_WIDTH * (len(differences) - 3):
+    activity = [i for i, title in enumerate(header) if title.startswith(ACTIVITY)]
+    if console.width >= _WIDE + _DIFFERENCE_WIDTH * (len(differences) - 3) + (_ACTIVITY_WIDTH if activity else 0):
         tables = [table([*range(len(header))])]
     else:
         cost = [i for i, title in enumerate(header) if i not in differences and not title.startswith(_ONLY_WHERE_WIDE)]
         tables = [table(cost)]
+        if activity and console.measure(tables[0], options=unlimited).maximum > console.width:
+            tables = [table([i for i in cost if i not in activity]), table([0, *activity])]
         while differences:  # as many in one table as there is room for
             n = len(differences)
             while n > 1 and console.measure(table([0, *differences[:n]]), options=unlimited).maximum > console.width:
@@ -41,14 +46,19 @@ def print_results(results: "Results", console: Console) -> None:
     for part in tables:
         console.print(part)
         console.print()
+    if results.recipe.folds is not None:
+        console.print(table_note(results), highlight=False)
+        console.print()
     for finding in findings(results):
         console.print(f"[bold]{escape(finding.arm)}[/]: {escape(finding.summary)}", highlight=False)
+    if (silence := describe_silence(results)) is not None:
+        console.print(escape(silence), style="yellow", highlight=False)
 
 
 def _table(header: list[str], rows: list[list[str]], controls: list[bool]) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
     for i, title in enumerate(header):
-        breakable = title.startswith(("seconds", "peak"))
+        breakable = title.startswith(("seconds", "peak", "synaptic"))
         table.add_column(title.replace(", ", ",\n"), justify="left" if i == 0 else "right", no_wrap=not breakable)
     for row, control in zip(rows, controls, strict=True):
         empty = all(cell in ("", "–") for cell in row[1:])

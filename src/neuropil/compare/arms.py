@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from neuropil.compare.recipe import Recipe, RecipeError
+from neuropil.compare.recipe import Recipe, RecipeError, SpikingSection
 from neuropil.compare.registry import describe_pattern, read_rewiring, split_arm
-from neuropil.connect import Dense, ErdosRenyi, Pattern
+from neuropil.compare.sweeps import expand_sweeps
+from neuropil.connect import Dense, Ensembles, ErdosRenyi, Pattern
 from neuropil.data import SOURCES
 from neuropil.models import ensemble_net, layer_sizes, twin_arguments
 from neuropil.randomness import stream
@@ -44,9 +46,14 @@ class Arm:
         """Whether every layer is dense."""
         return all(isinstance(pattern, Dense) for pattern in (*self.patterns, self.readout))
 
+    @property
+    def has_groups(self) -> bool:
+        """Whether the neurons of some layer belong to groups."""
+        return any(isinstance(pattern, Ensembles) for pattern in (*self.patterns, self.readout))
+
 
 def expand_arms(recipe: Recipe) -> list[Arm]:
-    """Return the arms of a recipe and their controls, controls first.
+    """Return the arms of a recipe, a swept one as many arms, and their controls, controls first.
 
     Every sparse arm is compared with a dense network of the same width, a dense one of the same number of
     parameters, and an Erdős–Rényi one of the same density. Arms of the same expected density share them; an arm of
@@ -57,7 +64,8 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
     """
     source = SOURCES[recipe.data.name]
     arms = []
-    for name, description in recipe.arms.items():
+    described = expand_sweeps(recipe.arms)
+    for name, description in described.items():
         patterns, readout, rewiring = split_arm(description, len(recipe.model.hidden))
         arms.append(Arm(name, tuple(recipe.model.hidden), patterns, readout, rewiring=rewiring))
     controls: list[Arm] = []
@@ -91,7 +99,7 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
             if not same:
                 taken = [other.name for other in (*arms, *controls)]
                 if kind == "static":
-                    name = _static_name(recipe.arms[arm.name], taken)
+                    name = _static_name(described[arm.name], taken)
                 else:
                     name = _control_name(twin, taken=[control.name for control in controls])
                 same = [Arm(name, twin["hidden"], twin["pattern"], twin["readout"], is_control=True)]
@@ -105,17 +113,29 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
     return controls + arms
 
 
-def run_recipe(recipe: Recipe, arm: Arm, seed: int) -> dict[str, Any]:
-    """Return, as plain values, all that decides what one run gives."""
+def run_recipe(recipe: Recipe, arm: Arm, seed: int, fold: int | None = None) -> dict[str, Any]:
+    """Return, as plain values, all that decides what one run gives.
+
+    Args:
+        recipe: of the comparison.
+        arm: one of :func:`expand_arms`.
+        seed: of wiring, weights and the order of the images.
+        fold: which part of the training images is held out and scored; None: the test images are scored.
+    """
     # what is as it has always been is left out: run folders made before it could be said stay valid
     readout = {} if isinstance(arm.readout, Dense) else {"readout": describe_pattern(arm.readout)}
     start = {} if recipe.model.start == "default" else {"start": recipe.model.start}
     rewiring = {} if arm.rewiring is None else {"rewiring": arm.rewiring}
+    spiking = {} if recipe.spiking is None else {"spiking": _spiking(recipe.spiking)}
+    intra_only = {"intra_only": True} if recipe.intra_only and arm.has_groups else {}
+    data = recipe.data.model_dump()
+    if fold is not None:
+        data |= {"validation": None, "fold": fold, "n_folds": recipe.folds, "fold_order": recipe.fold_order}
     return {
         "comparison": recipe.name,
         "arm": arm.name,
         "seed": seed,
-        "data": recipe.data.model_dump(),
+        "data": data,
         "model": {
             "hidden": list(arm.hidden),
             "patches": recipe.model.patches,
@@ -124,9 +144,28 @@ def run_recipe(recipe: Recipe, arm: Arm, seed: int) -> dict[str, Any]:
             **readout,
             **start,
         },
+        **spiking,
         **rewiring,
         "training": recipe.training.model_dump(),
+        **intra_only,
     }
+
+
+def _spiking(section: SpikingSection) -> dict[str, Any]:
+    """Return what decides how neurons spike, the penalty only where there is one."""
+    penalty = {"rate_penalty", "rate_warm_up"}
+    return section.model_dump(exclude=None if section.rate_penalty else penalty)
+
+
+def run_folder(comparison: Path, arm: str, seed: int, fold: int | None = None) -> Path:
+    """Return where a run lies in the folder of its comparison."""
+    folder = comparison / arm / f"seed-{seed}"
+    return folder if fold is None else folder / f"fold-{fold}"
+
+
+def run_folds(recipe: Recipe) -> list[int | None]:
+    """Return the folds that every arm and seed is run with: None alone where there is no cross-validation."""
+    return [None] if recipe.folds is None else list(range(recipe.folds))
 
 
 def _at_the_end(arm: Arm, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from neuropil.compare.arms import expand_arms, run_recipe
+from neuropil.compare.arms import Arm, expand_arms, run_folder, run_folds, run_recipe
 from neuropil.compare.parallel import Task, do_tasks, refuse_foreign_folders
 from neuropil.compare.recipe import Recipe
 from neuropil.train.environment import usable_cores
@@ -25,8 +25,8 @@ def compare(
 ) -> list[Task]:
     """Do every run of a recipe that is not done yet, in parallel processes.
 
-    The runs lie in ``folder/ARM/seed-N``. Whatever is there is kept: runs that are done are not repeated, those that
-    were killed go on from their last checkpoint.
+    The runs lie in ``folder/ARM/seed-N``, with cross-validation in ``folder/ARM/seed-N/fold-K``. Whatever is there is
+    kept: runs that are done are not repeated, those that were killed go on from their last checkpoint.
 
     Args:
         recipe: what to compare.
@@ -46,9 +46,7 @@ def compare(
     """
     folder = Path(folder)
     arms = expand_arms(recipe)
-    tasks = [
-        Task(run_recipe(recipe, arm, seed), folder / arm.name / f"seed-{seed}") for seed in recipe.seeds for arm in arms
-    ]
+    tasks = list_tasks(recipe, arms, recipe.seeds, folder)
     refuse_foreign_folders(tasks)  # before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     content = yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True)
@@ -63,3 +61,13 @@ def compare(
         on_progress=on_progress,
     )
     return tasks
+
+
+def list_tasks(recipe: Recipe, arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> list[Task]:
+    """Return the runs of some arms and seeds: of the first seed and fold all arms, then on; none is begun."""
+    return [
+        Task(run_recipe(recipe, arm, seed, fold), run_folder(folder, arm.name, seed, fold))
+        for seed in seeds
+        for fold in run_folds(recipe)
+        for arm in arms
+    ]

@@ -12,15 +12,14 @@ import torch
 from torch import nn
 
 from neuropil import data
+from neuropil.compare.activity import summarize_epoch
 from neuropil.compare.registry import read_patterns, read_rewiring
+from neuropil.compare.splits import split_data
 from neuropil.connect import SparseLinear
-from neuropil.measure import network_cost
-from neuropil.models import EnsembleNet, ensemble_net
+from neuropil.measure import intra_only, network_cost
+from neuropil.models import EnsembleNet, SpikingEnsembleNet, ensemble_net, spiking_ensemble_net
 from neuropil.randomness import stream
-from neuropil.train import Run, fit
-
-# the validation split and the digits' test split are the same for every seed: arms and seeds see the same images
-_SPLIT_SEED = 0
+from neuropil.train import RatePenalty, RateSchedule, Run, evaluate_test, fit
 
 
 def execute(
@@ -46,7 +45,9 @@ def execute(
         return run.summary
     with run.held(), _log_to(run.folder / "log.txt") as warnings:
         dataset = data.load(recipe["data"]["name"], data_root, download=False)
-        dataset = data.with_validation(dataset, recipe["data"]["validation"], stream(_SPLIT_SEED, "validation"))
+        dataset = split_data(dataset, recipe["data"])
+        if "spiking" in recipe:
+            dataset = dataset.in_unit_range()
         net = build_network(recipe, dataset.input_shape, dataset.n_classes)
         training = recipe["training"]
         optimizer = _optimizer(net, training)
@@ -68,6 +69,7 @@ def execute(
             seed=recipe["seed"],
             run=run,
             rewirer=rewirer,
+            rate_penalty=_rate_penalty(net, recipe.get("spiking", {})),
         )
         summary = {
             "status": result.status,
@@ -79,29 +81,46 @@ def execute(
             "peak_memory_bytes": max((record["peak_memory_bytes"] for record in result.history), default=None),
             "warnings": warnings,
         }
+        if result.history:
+            summary |= summarize_epoch(result.history[-1], recipe["model"]["hidden"])
         if rewirer is not None:
             summary["rewiring"] = rewirer.summary()
+        if recipe.get("intra_only") and result.test_accuracy is not None:
+            accuracy = _intra_only_accuracy(net, dataset, recipe)
+            summary |= {"intra_only_accuracy": accuracy, "intra_only_drop": result.test_accuracy - accuracy}
         run.finish(summary, keep_checkpoint=keep_checkpoint)
     return summary
 
 
-def build_network(recipe: Mapping[str, Any], input_shape: tuple[int, int, int], n_classes: int) -> EnsembleNet:
+def _intra_only_accuracy(net: nn.Module, dataset: data.Dataset, recipe: Mapping[str, Any]) -> float:
+    """Return the accuracy that :func:`neuropil.train.fit` told last, with every connection between groups cut."""
+    training = recipe["training"]
+    with intra_only(net):
+        return evaluate_test(
+            net, dataset, precision=training["precision"], seed=recipe["seed"], batch_size=training["batch_size"]
+        )[1]
+
+
+def build_network(
+    recipe: Mapping[str, Any], input_shape: tuple[int, int, int], n_classes: int
+) -> EnsembleNet | SpikingEnsembleNet:
     """Build the network of a run's recipe as it is before training."""
     model = recipe["model"]
-    return ensemble_net(
-        input_shape,
-        n_classes,
-        hidden=model["hidden"],
-        pattern=read_patterns({"layers": model["layers"]}, len(model["hidden"])),
-        readout=read_patterns({"layers": [model.get("readout", {"pattern": "dense"})]}, 1)[0],
-        start=model.get("start", "default"),
-        patches=model["patches"],
-        patch_channels=model["patch_channels"],
-        seed=recipe["seed"],
-    )
+    arguments = {
+        "hidden": model["hidden"],
+        "pattern": read_patterns({"layers": model["layers"]}, len(model["hidden"])),
+        "readout": read_patterns({"layers": [model.get("readout", {"pattern": "dense"})]}, 1)[0],
+        "patches": model["patches"],
+        "patch_channels": model["patch_channels"],
+        "seed": recipe["seed"],
+    }
+    if "spiking" in recipe:
+        spiking = {key: value for key, value in recipe["spiking"].items() if not key.startswith("rate_")}
+        return spiking_ensemble_net(input_shape, n_classes, **arguments, **spiking)
+    return ensemble_net(input_shape, n_classes, **arguments, start=model.get("start", "default"))
 
 
-def describe_network(net: EnsembleNet, input_shape: tuple[int, int, int]) -> dict[str, Any]:
+def describe_network(net: EnsembleNet | SpikingEnsembleNet, input_shape: tuple[int, int, int]) -> dict[str, Any]:
     """Return size and density of a network, the density that of its hidden layers and a sparse read-out together."""
     cost = network_cost(net, torch.zeros(1, *input_shape))
     hidden = [layer for layer in net.hidden if isinstance(layer, nn.Linear | SparseLinear)]
@@ -123,6 +142,10 @@ def _share_below_zero(layers: list[SparseLinear]) -> float | None:
     """Return the share of live weights that are negative: how much inhibition there is; None without sparse layers."""
     negative = sum(int((layer.weight.detach() < 0).sum()) for layer in layers)
     return negative / sum(layer.wiring.n_connections for layer in layers) if layers else None
+
+
+def _rate_penalty(net: nn.Module, spiking: Mapping[str, Any]) -> RatePenalty | None:
+    return RatePenalty(net, RateSchedule(warm_up=spiking["rate_warm_up"])) if spiking.get("rate_penalty") else None
 
 
 def _optimizer(net: nn.Module, training: Mapping[str, Any]) -> torch.optim.Optimizer:

@@ -16,10 +16,10 @@ from neuropil.connect import SparseLinear, Wiring
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from neuropil.models import EnsembleNet
+    from neuropil.models import EnsembleNet, SpikingEnsembleNet
 
 # one look for each twin, the same in every panel: colour, dashes, width, marker
-_TWIN_LOOKS: dict[str, tuple[str, Any, float, str]] = {
+TWIN_LOOKS: dict[str, tuple[str, Any, float, str]] = {
     "dense-same-width": ("#3c4148", "solid", 1.1, "s"),
     "dense-same-parameters": ("#6f757d", (0, (4, 1.6)), 1.3, "D"),
     "erdos-renyi": ("#7d848c", (0, (1.2, 1.2)), 1.6, "^"),
@@ -51,7 +51,7 @@ def learning_curves(results: Results) -> str | None:
     for arm, ax in zip(shown, panels.flat, strict=False):
         style(ax)
         for kind, words in results.twin_words.items():
-            colour, dashes, width, _ = _TWIN_LOOKS[kind]
+            colour, dashes, width, _ = TWIN_LOOKS[kind]
             means = over_seeds(curves[arm.arm.twins[kind]] if kind in arm.arm.twins else [], mean)
             ax.plot(*means, color=colour, linestyle=dashes, linewidth=width, label=words)
         own = curves[arm.arm.name]
@@ -115,7 +115,7 @@ def differences(results: Results) -> str | None:
                 markerfacecolor=ARM if is_clear else "white",
             )
         ax.set_title(f"− {words}", fontsize=9, loc="left", color=INK)
-        ax.set_xlabel("points of test accuracy")
+        ax.set_xlabel(f"points of {accuracy_words(results)}")
     panels[0].set_yticks(range(len(arms)), [arm.arm.name for arm in arms])
     panels[0].set_ylim(len(arms) - 0.4, -0.6)
     low, high = _differences_range([(d.mean, d.interval, d.n) for d in found])
@@ -126,7 +126,7 @@ def differences(results: Results) -> str | None:
 def accuracy_by_parameters(results: Results) -> str | None:
     """Draw test accuracy against the number of parameters, with 95 % intervals; None while no run is done."""
     values = {name: arm.parameters for name, arm in results.arms.items()}
-    return _scatter(results, values, {}, "parameters")
+    return cost_picture(results, values, {}, "parameters")
 
 
 def accuracy_by_time(results: Results) -> str | None:
@@ -134,7 +134,62 @@ def accuracy_by_time(results: Results) -> str | None:
     spreads = {name: arm.seconds_per_epoch for name, arm in results.arms.items()}
     values = {name: spread.median for name, spread in spreads.items() if spread is not None}
     ranges = {name: (spread.low, spread.high) for name, spread in spreads.items() if spread is not None}
-    return _scatter(results, values, ranges, "seconds per epoch")
+    return cost_picture(results, values, ranges, "seconds per epoch")
+
+
+def cost_picture(
+    results: Results,
+    values: Mapping[str, float | None],
+    ranges: Mapping[str, tuple[float, float]],
+    label: str,
+) -> str | None:
+    """Draw accuracy against a cost on a logarithmic axis, names in a column at the right, joined to their points.
+
+    Args:
+        results: of which arms without accuracy or cost are left out.
+        values: cost of each arm, above 0.
+        ranges: lowest and highest cost, where there is one.
+        label: of the axis.
+
+    Returns:
+        An SVG picture as a data URI, or None where there is nothing to draw.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    shown = [(arm, arm.accuracy, x) for name, arm in results.arms.items() if arm.accuracy and (x := values.get(name))]
+    if not shown:
+        return None
+    figure = new_figure(5.4, max(3.3, 0.7 + 0.2 * len(shown)))
+    ax = figure.subplots()
+    style(ax)
+    ax.set_xscale("log")
+    looks = {
+        twin: TWIN_LOOKS[kind]
+        for arm in results.sparse_arms
+        for kind, twin in arm.arm.twins.items()
+        if twin in results.controls
+    }
+    points = []
+    for arm, accuracy, x in shown:
+        colour, _, _, marker = looks.get(arm.arm.name, (ARM, None, None, "o"))
+        y = 100 * accuracy.mean
+        if accuracy.interval is not None and accuracy.n >= FEWEST_SEEDS:
+            ax.plot([x, x], [100 * end for end in accuracy.interval], color=colour, linewidth=0.9, alpha=0.7)
+        if arm.arm.name in ranges:
+            ax.plot(ranges[arm.arm.name], [y, y], color=colour, linewidth=0.9, alpha=0.7)
+        ax.plot(x, y, marker, color=colour, markersize=5)
+        points.append((arm.arm.name, x, y, colour))
+    ax.set_ylabel(f"{accuracy_words(results)} (%)")
+    ax.set_xlabel(f"{label} (logarithmic)")
+    ax.margins(x=0.08, y=0.08)
+    low, high = ax.get_xlim()
+    if high / low < 30:
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high / low > 6 else MaxNLocator(5))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _short(x)))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.tick_params(axis="x", which="minor", length=0)
+    _name_points(ax, points, least=0.2 / (figure.get_figheight() - 0.6))
+    return to_svg(figure, label)
 
 
 def wiring_pictures(results: Results) -> dict[str, str]:
@@ -162,7 +217,7 @@ def rebuild_wirings(results: Results, arm: ArmResult) -> dict[int, Wiring]:
     return {i: layer.wiring for i, layer in enumerate(layers, start=1) if isinstance(layer, SparseLinear)}
 
 
-def rebuild_network(results: Results, arm: ArmResult) -> "EnsembleNet":
+def rebuild_network(results: Results, arm: ArmResult) -> "EnsembleNet | SpikingEnsembleNet":
     """Return the network of an arm as the first seed starts with it."""
     from neuropil.compare.execute import build_network
     from neuropil.data import SOURCES
@@ -170,6 +225,11 @@ def rebuild_network(results: Results, arm: ArmResult) -> "EnsembleNet":
     source = SOURCES[results.recipe.data.name]
     recipe = run_recipe(results.recipe, arm.arm, results.recipe.seeds[0])
     return build_network(recipe, source.image_shape, source.n_classes)
+
+
+def accuracy_words(results: Results) -> str:
+    """Say on an axis which accuracy it is."""
+    return "test accuracy" if results.recipe.folds is None else "accuracy on held-out folds"
 
 
 def _wirings(wirings: Mapping[int, Wiring]) -> str:
@@ -190,51 +250,6 @@ def _wirings(wirings: Mapping[int, Wiring]) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, format="png", optimize=True)
     return data_uri("image/png", buffer.getvalue())
-
-
-def _scatter(
-    results: Results,
-    values: Mapping[str, float | None],
-    ranges: Mapping[str, tuple[float, float]],
-    label: str,
-) -> str | None:
-    """Draw accuracy against a cost on a logarithmic axis, names in a column at the right, joined to their points."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-
-    shown = [(arm, arm.accuracy, x) for name, arm in results.arms.items() if arm.accuracy and (x := values.get(name))]
-    if not shown:
-        return None
-    figure = new_figure(5.4, max(3.3, 0.7 + 0.2 * len(shown)))
-    ax = figure.subplots()
-    style(ax)
-    ax.set_xscale("log")
-    looks = {
-        twin: _TWIN_LOOKS[kind]
-        for arm in results.sparse_arms
-        for kind, twin in arm.arm.twins.items()
-        if twin in results.controls
-    }
-    points = []
-    for arm, accuracy, x in shown:
-        colour, _, _, marker = looks.get(arm.arm.name, (ARM, None, None, "o"))
-        y = 100 * accuracy.mean
-        if accuracy.interval is not None and accuracy.n >= FEWEST_SEEDS:
-            ax.plot([x, x], [100 * end for end in accuracy.interval], color=colour, linewidth=0.9, alpha=0.7)
-        if arm.arm.name in ranges:
-            ax.plot(ranges[arm.arm.name], [y, y], color=colour, linewidth=0.9, alpha=0.7)
-        ax.plot(x, y, marker, color=colour, markersize=5)
-        points.append((arm.arm.name, x, y, colour))
-    ax.set_ylabel("test accuracy (%)")
-    ax.set_xlabel(f"{label} (logarithmic)")
-    ax.margins(x=0.08, y=0.08)
-    low, high = ax.get_xlim()
-    if high / low < 30:
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high / low > 6 else MaxNLocator(5))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _short(x)))
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.tick_params(axis="x", which="minor", length=0)
-    _name_points(ax, points, least=0.2 / (figure.get_figheight() - 0.6))
-    return to_svg(figure, label)
 
 
 def _name_points(ax: "Axes", points: Sequence[tuple[str, float, float, str]], *, least: float) -> None:
@@ -295,7 +310,7 @@ def _apart(heights: Sequence[float], least: float) -> list[float]:
 def _curves(arm: ArmResult) -> list[dict[int, float]]:
     """Return validation accuracy in percent by epoch, for each seed that has any."""
     curves = []
-    for run in arm.runs.values():
+    for run in arm.single_runs:
         curve = {}
         for record in run.metrics:
             epoch, accuracy = record.get("epoch"), record.get("validation_accuracy")

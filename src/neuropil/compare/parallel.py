@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from neuropil import data
-from neuropil.randomness import stream
-from neuropil.train.run import check_run_folder, read_json, read_metrics
+from neuropil.compare.splits import split_data
+from neuropil.train.run import RunError, check_run_folder, read_json, read_metrics
 
 
 @dataclass
@@ -49,6 +49,9 @@ def refuse_foreign_folders(tasks: Sequence[Task]) -> None:
     """Raise a ``RunError`` if a task's folder was made by another recipe or holds other things; nothing is changed."""
     for task in tasks:
         check_run_folder(task.folder, task.recipe)
+        above = task.folder.parent
+        if "fold" in task.recipe["data"] and (above / "recipe.yaml").exists():
+            raise RunError(f"Run: {above} must be a folder of folds, got that of a run without; try another folder")
 
 
 def do_tasks(
@@ -82,8 +85,10 @@ def do_tasks(
     for name in {task.recipe["data"]["name"] for task in tasks if task.state == "waiting"}:
         # fetched and checked once, before the processes read it
         dataset = data.load(name, data_root, progress=show_download)
-        for fraction in {task.recipe["data"]["validation"] for task in tasks if task.recipe["data"]["name"] == name}:
-            data.with_validation(dataset, fraction, stream(0, "trial"))
+        described = [task.recipe["data"] for task in tasks if task.recipe["data"]["name"] == name]
+        # of all folds of one division, one is tried
+        for one in {tuple((key, d[key]) for key in d if key != "fold"): d for d in described}.values():
+            split_data(dataset, one)
     context = _context()
     waiting = [task for task in tasks if task.state == "waiting"]
     running: dict[int, tuple[Any, Task]] = {}

@@ -5,18 +5,24 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from neuropil.compare.registry import first_problem, nearest, split_arm
+from neuropil.compare.sweeps import expand_sweeps
+from neuropil.connect import Ensembles
 from neuropil.data import SOURCES
+from neuropil.models.spiking_ensemble_net import check_encoding
 
 _NAME = "[a-z0-9][a-z0-9._-]*"  # of recipes and arms: they become folders
 
 
 _MOST_SEEDS = 10_000
+
+
+SECTIONS = ("data", "model", "spiking", "training")
 
 
 class _Loader(yaml.SafeLoader):
@@ -42,7 +48,9 @@ class DataSection(_Section):
     """Which data, and how much of the training part is held out for validation."""
 
     name: str = Field("digits", description="name of the data set, see `neuropil list data`")
-    validation: float = Field(0.1, gt=0, lt=1, description="share of the training images held out for validation")
+    validation: float = Field(
+        0.1, gt=0, lt=1, description="share of the training images held out for validation, but for folds"
+    )
 
     @field_validator("name")
     @classmethod
@@ -50,6 +58,29 @@ class DataSection(_Section):
         if name not in SOURCES:
             raise ValueError(f"data.name must be one of {', '.join(SOURCES)}, got {name!r}{nearest(name, [*SOURCES])}")
         return name
+
+
+class SpikingSection(_Section):
+    """The neurons of a spiking network, and how images reach them; without this section, neurons are ReLUs."""
+
+    neurons: Literal["fixed", "learned"] = Field(
+        "learned",
+        description="leaky integrate-and-fire neurons of G2GNet's code: fixed (decay 0.95, threshold 1; gradient of a "
+        "fast sigmoid) or learned (from 0.9 and 1 on, one of each a layer; arctangent)",
+    )
+    steps: int = Field(50, ge=1, description="time steps of an image")
+    encoding: Literal["rate", "current", "latency"] = Field(
+        "rate",
+        description="what pixels become: rate (random spikes), current (the same at every step) or latency (one spike, "
+        "the brighter the earlier)",
+    )
+    scale: float = Field(1.0, gt=0, description="factor on a current; with the other encodings 1")
+    frozen: bool = Field(False, description="the patch encoder keeps its first weights; rate and latency need that")
+    rate_penalty: bool = Field(
+        False,
+        description="a penalty draws the rates of hidden neurons towards 0.25, falling to 0.09, ever more strongly",
+    )
+    rate_warm_up: int = Field(10, ge=0, description="epochs before the rate penalty begins, fewer than there are")
 
 
 class ModelSection(_Section):
@@ -90,8 +121,21 @@ class Recipe(_Section):
     source: str = Field("", description="where the claim comes from")
     data: DataSection = DataSection()
     model: ModelSection = ModelSection()
+    spiking: SpikingSection | None = None
     training: TrainingSection = TrainingSection()
     seeds: list[int] = Field([0, 1, 2], min_length=1, description="a number of seeds, or a list of them")
+    folds: int | None = Field(
+        None,
+        ge=2,
+        description="cross-validation: parts of the training images, each held out once and scored in place of the "
+        "test images, which are not used; null: none",
+    )
+    fold_order: Literal["stratified", "contiguous"] = Field(
+        "stratified", description="stratified: folds drawn at random by class; contiguous: neighbours, not shuffled"
+    )
+    intra_only: bool = Field(
+        False, description="after training, score networks with groups once more, with no connection between groups"
+    )
     arms: dict[str, dict[str, Any]] = Field(min_length=1, description="wirings to compare, by name")
 
     @field_validator("seeds", mode="before")
@@ -110,13 +154,39 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _wirable(self) -> Self:
-        for name, description in self.arms.items():
+        has_groups = False
+        for name, description in expand_sweeps(self.arms).items():
             if not re.fullmatch(_NAME, name):
                 raise ValueError(f"arms: a name must start with a-z or 0-9, then '.', '-' and '_' too, got {name!r}")
             try:
-                split_arm(description, len(self.model.hidden))
+                patterns, readout, _ = split_arm(description, len(self.model.hidden))
             except ValueError as error:
                 raise ValueError(f"arms.{name}: {error}") from error
+            has_groups |= any(isinstance(pattern, Ensembles) for pattern in (*patterns, readout))
+        if self.intra_only and not has_groups:
+            raise ValueError("intra_only needs an arm whose wiring has groups, got none; try ensembles or mixer")
+        return self
+
+    @model_validator(mode="after")
+    def _spikable(self) -> Self:
+        spiking, model = self.spiking, self.model
+        if spiking is None:
+            return self
+        if model.start != "default":
+            raise ValueError(f"model.start must be default for spiking neurons, got {model.start}")
+        check_encoding("spiking", spiking.encoding, patches=model.patches, frozen=spiking.frozen, scale=spiking.scale)
+        if spiking.rate_penalty and self.training.epochs <= spiking.rate_warm_up:
+            raise ValueError(
+                f"spiking.rate_penalty needs more than spiking.rate_warm_up = {spiking.rate_warm_up} epochs, got "
+                f"{self.training.epochs}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _foldable(self) -> Self:
+        n = SOURCES[self.data.name].n_train
+        if self.folds is not None and self.folds > n:
+            raise ValueError(f"folds must be at most {n}, the training images of {self.data.name}, got {self.folds}")
         return self
 
 
@@ -188,7 +258,8 @@ def _find(recipe: str | os.PathLike[str]) -> Path:
 def _fields(section: Sequence[str]) -> list[str]:
     model: Any = Recipe
     for part in section:
-        model = model.model_fields[part].annotation
+        annotation = model.model_fields[part].annotation
+        model = next((kind for kind in get_args(annotation) if kind is not type(None)), annotation)
     return list(model.model_fields)
 
 
@@ -225,8 +296,11 @@ def _parts(key: str, arms: Any) -> list[str]:
 
 def _full_key(key: str, content: Mapping[str, Any]) -> str:
     """Complete the last part of a key to a whole one, where only one key ends so."""
-    known = [name for name in Recipe.model_fields if name not in ("data", "model", "training", "arms")]
-    known += [f"{section}.{name}" for section in ("data", "model", "training") for name in _fields([section])]
+    known = [name for name in Recipe.model_fields if name not in (*SECTIONS, "arms")]
+    known += [f"{section}.{name}" for section in SECTIONS for name in _fields([section])]
+    # a rate network becomes a spiking one by whole keys only
+    if content.get("spiking") is None and not key.startswith("spiking."):
+        known = [name for name in known if not name.startswith("spiking.")]
     arms = content.get("arms")
     if isinstance(arms, dict):
         known += [f"arms.{arm}.{name}" for arm, values in arms.items() if isinstance(values, dict) for name in values]

@@ -1,23 +1,25 @@
 """A comparison as one page: question, findings, table, curves, costs, and what a reader needs to judge them."""
 
 import os
-import re
-import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from neuropil.compare import figures, rewiring_figures
+from neuropil.compare import activity_figures, figures, rewiring_figures
+from neuropil.compare.activity_words import describe_activity, describe_silence, explain_activity
+from neuropil.compare.notices import collect_notices
 from neuropil.compare.recipe import Recipe
 from neuropil.compare.registry import plain_rewiring, split_arm
-from neuropil.compare.results import Results, RunResult, load_results
+from neuropil.compare.results import Results, load_results
 from neuropil.compare.rewiring_words import describe_rewiring, name_rule
 from neuropil.compare.sentences import FEWEST_SEEDS, caveats, findings
-from neuropil.compare.table import table_columns, table_rows
+from neuropil.compare.spiking_words import describe_spiking
+from neuropil.compare.sweep_figures import sweep_pictures
+from neuropil.compare.sweeps import expand_sweeps
+from neuropil.compare.table import DIFFERENCE, NONE, table_columns, table_note, table_rows
 from neuropil.connect import Dense
 from neuropil.data import SOURCES
 
@@ -33,23 +35,6 @@ _MACHINE = {
     "python": "Python",
     "torch": "PyTorch",
 }
-_PERCENT = re.compile(r"\d+(?:\.\d+)?(?= ?%)")
-_HOLE = "\ue000"  # of the private use area: stands for a percentage, and in no text
-_SLOWING = 1.5  # last quarter of the epochs over the first: above this, the reader is warned
-_FEWEST_EPOCHS = 8  # to speak of quarters
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Something that happened in one or several runs.
-
-    Attributes:
-        text: what.
-        runs: where, such as "mixer (seeds 0, 2)".
-    """
-
-    text: str
-    runs: tuple[str, ...]
 
 
 def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> Path:
@@ -79,23 +64,28 @@ def render_report(results: Results) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    columns = table_columns(results)
-    _, rows = table_rows(results)
     controls = results.controls
     return environment.from_string(template).render(
         recipe=results.recipe,
         setting=describe_setting(results.recipe),
         progress=describe_progress(results),
         findings=findings(results),
-        caveats=caveats(results),
-        columns=columns,
-        controls=[row for name, row in zip(results.arms, rows, strict=True) if name in controls],
-        arms=[row for name, row in zip(results.arms, rows, strict=True) if name not in controls],
+        caveats=[*caveats(results), *([silence] if (silence := describe_silence(results)) is not None else [])],
+        columns=table_columns(results),
+        tables=_tables(results),
+        has_controls=bool(controls),
+        table_note=table_note(results),
+        unit=results.unit,
+        accuracy="Accuracy on held-out folds" if results.recipe.folds is not None else "Test accuracy",
         differences=figures.differences(results),
         curves=figures.learning_curves(results),
         by_parameters=figures.accuracy_by_parameters(results),
         by_time=figures.accuracy_by_time(results),
+        by_energy=activity_figures.accuracy_by_energy(results),
         wirings=sorted(figures.wiring_pictures(results).items(), key=lambda item: item[0] in controls),
+        sweeps=sweep_pictures(results),
+        activities=_activities(results),
+        activity_note=explain_activity(results),
         rewirings=_rewirings(results),
         has_static="static" in results.twin_words,
         static_control=any(arm.arm.twins.get("static") in results.controls for arm in results.rewired_arms),
@@ -111,6 +101,29 @@ def render_report(results: Results) -> str:
     )
 
 
+def _tables(results: Results) -> list[tuple[list[str], list[list[str]], list[list[str]]]]:
+    """Return header, controls and arms of the table of results; of spiking networks in two parts, for it is wide.
+
+    The second part has the differences, and only the arms that have one.
+    """
+    header, rows = table_rows(results)
+    named = list(zip(results.arms, rows, strict=True))
+    differences = [i for i, title in enumerate(header) if title.startswith(DIFFERENCE)]
+    parts = [[*range(len(header))]]
+    if results.recipe.spiking is not None:
+        parts = [[i for i in parts[0] if i not in differences], [0, *differences]]
+    tables = []
+    for columns in parts:
+        shown = [(name, [row[i] for i in columns]) for name, row in named]
+        if columns[1:] == differences:
+            shown = [(name, row) for name, row in shown if set(row[1:]) != {NONE}]
+        controls = [row for name, row in shown if name in results.controls]
+        arms = [row for name, row in shown if name not in results.controls]
+        if shown:
+            tables.append(([header[i] for i in columns], controls, arms))
+    return tables
+
+
 def describe_setting(recipe: Recipe) -> str:
     """Say in one paragraph what was done: data, network, training, seeds.
 
@@ -123,8 +136,7 @@ def describe_setting(recipe: Recipe) -> str:
     channels, height, width = source.image_shape
     data = (
         f"Data: {source.title}, {source.n_train:,} training and {source.n_test:,} test images of {height} × {width} "
-        f"pixels{f' in {channels} channels' if channels > 1 else ''}; {100 * recipe.data.validation:g} % of the "
-        "training images are held out for validation, the same ones in every run."
+        f"pixels{f' in {channels} channels' if channels > 1 else ''}; {_division(recipe)}."
     )
     encoder = "the flat pixels"
     if model.patches is not None:
@@ -132,9 +144,11 @@ def describe_setting(recipe: Recipe) -> str:
         encoder = f"a patch encoder, {grid} patches with {_count(model.patch_channels, 'feature')} each"
     network = (
         f"Network: {encoder}, then {_count(len(model.hidden), 'hidden layer')} of "
-        f"{', '.join(f'{n:,}' for n in model.hidden)} neurons, each with a ReLU, then a {_readout(recipe)}. "
+        f"{', '.join(f'{n:,}' for n in model.hidden)} {_neurons(recipe)}. "
         f"{_wirings_differ(recipe)}; only the dense twin of the same parameters is narrower."
     )
+    if recipe.spiking is not None:
+        network += f" {describe_spiking(recipe.spiking, patches=model.patches is not None)}"
     if model.start == "kaiming":
         network += " Weights start uniform at Kaiming's scale, biases at 0."
     optimizer = {"adam": "Adam", "adamw": "AdamW", "sgd": f"SGD with momentum {training.momentum:g}"}
@@ -149,20 +163,47 @@ def describe_setting(recipe: Recipe) -> str:
         f"{_count(len(recipe.seeds), 'seed')} ({', '.join(map(str, recipe.seeds))}): a seed sets the wiring, the start "
         "of the weights and the order of the images."
     )
-    return " ".join([data, network, how, seeds])
+    cut = ""
+    if recipe.intra_only:
+        cut = (
+            " After training, each network with groups was scored once more with every connection between groups cut, "
+            "nothing being trained again."
+        )
+    return " ".join([data, network, how, seeds]) + cut
+
+
+def _division(recipe: Recipe) -> str:
+    """Say which images train and which are held out."""
+    if recipe.folds is None:
+        return (
+            f"{100 * recipe.data.validation:g} % of the training images are held out for validation, the same ones in "
+            "every run"
+        )
+    how = (
+        "drawn at random by class" if recipe.fold_order == "stratified" else "of neighbours in their order, unshuffled"
+    )
+    return (
+        f"the training images are divided into {recipe.folds} folds, {how}, the same ones for every arm and seed: each "
+        "is held out once, and scored by a network that has trained with the others; no validation split is taken"
+    )
 
 
 def _has_sparse_readout(recipe: Recipe) -> bool:
-    return any(not isinstance(split_arm(arm, len(recipe.model.hidden))[1], Dense) for arm in recipe.arms.values())
+    arms = expand_sweeps(recipe.arms).values()
+    return any(not isinstance(split_arm(arm, len(recipe.model.hidden))[1], Dense) for arm in arms)
 
 
-def _readout(recipe: Recipe) -> str:
-    return "read-out, dense where nothing else is said" if _has_sparse_readout(recipe) else "dense read-out"
+def _neurons(recipe: Recipe) -> str:
+    readout = "read-out, dense where nothing else is said" if _has_sparse_readout(recipe) else "dense read-out"
+    if recipe.spiking is None:
+        return f"neurons, each with a ReLU, then a {readout}"
+    return f"spiking neurons, then a {readout} to a neuron for each class, whose count of spikes is its score"
 
 
 def _wirings_differ(recipe: Recipe) -> str:
     """Say in what arms differ: in where their wiring starts, and in whether it changes."""
-    rewirings = {name: plain_rewiring(arm.get("rewiring")) for name, arm in recipe.arms.items()}
+    arms = expand_sweeps(recipe.arms)
+    rewirings = {name: plain_rewiring(arm.get("rewiring")) for name, arm in arms.items()}
     rewired = [f"{name} by {name_rule(rewiring)}" for name, rewiring in rewirings.items() if rewiring is not None]
     layers = "hidden layers and the read-out" if _has_sparse_readout(recipe) else "hidden layers"
     if not rewired:
@@ -171,6 +212,17 @@ def _wirings_differ(recipe: Recipe) -> str:
         f"Arms differ in the wiring of the {layers} alone: in how it starts, and in whether it is rewired in the "
         f"course of training ({', '.join(rewired)})"
     )
+
+
+def _activities(results: Results) -> list[tuple[str, str, str, str | None]]:
+    """Return name, label, activity in plain words and picture of each arm that spikes, controls left out."""
+    if results.recipe.spiking is None:
+        return []
+    pictures = activity_figures.activity_pictures(results)
+    return [
+        (arm.arm.name, arm.label, describe_activity(arm) or "Nothing is known yet.", pictures.get(arm.arm.name))
+        for arm in results.sparse_arms or results.arms.values()
+    ]
 
 
 def _rewirings(results: Results) -> list[tuple[str, str, str, str | None]]:
@@ -206,48 +258,6 @@ def describe_progress(results: Results) -> str:
     if counts[0][0] == len(runs):
         return f"All {len(runs)} runs are done."
     return f"Of {len(runs)} runs, " + ", ".join(f"{count} {word}" for count, word in counts if count) + "."
-
-
-def collect_notices(results: Results) -> list[Notice]:
-    """Return what went wrong or looks odd, each thing once, with the runs where it did."""
-    found: dict[str, list[tuple[RunResult, list[float]]]] = {}
-
-    def note(run: RunResult, text: str) -> None:
-        values = [float(number) for number in _PERCENT.findall(text)]
-        found.setdefault(_PERCENT.sub(_HOLE, text), []).append((run, values))
-
-    for run in results.runs:
-        if run.state == "diverged":
-            note(run, "The loss was no longer a finite number: the run was stopped.")
-        if run.reason is not None:
-            note(run, f"The run {'failed' if run.state == 'failed' else 'counts as missing'}: {run.reason}")
-        for warning in run.summary.get("warnings", ()):
-            note(run, str(warning))
-        if run.summary.get("neurons_without_input"):
-            note(run, "Some hidden neurons have no input at all: their output never changes.")
-        seconds = [r["seconds"] for r in run.metrics if isinstance(r.get("seconds"), int | float)]
-        quarter = len(seconds) // 4
-        if len(seconds) >= _FEWEST_EPOCHS and (
-            statistics.median(seconds[-quarter:]) > _SLOWING * statistics.median(seconds[:quarter])
-        ):
-            note(run, "Epochs grew slower in the course of training: the median time hides it.")
-    return [Notice(_with_ranges(text, [values for _, values in runs]), _where([run for run, _ in runs]))
-            for text, runs in found.items()]  # fmt: skip
-
-
-def _with_ranges(text: str, values: list[list[float]]) -> str:
-    """Put percentages back into a text, those of several runs as a range."""
-    for low, high in ((min(column), max(column)) for column in zip(*values, strict=True)):
-        text = text.replace(_HOLE, f"{low:g}" if low == high else f"{low:g}–{high:g}", 1)
-    return text
-
-
-def _where(runs: list[RunResult]) -> tuple[str, ...]:
-    seeds: dict[str, list[int]] = {}
-    for run in runs:
-        if run.seed not in seeds.setdefault(run.arm, []):
-            seeds[run.arm].append(run.seed)
-    return tuple(f"{arm} (seed{'s' * (len(n) != 1)} {', '.join(map(str, n))})" for arm, n in seeds.items())
 
 
 def _count(n: int, what: str) -> str:

@@ -8,83 +8,55 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from neuropil.compare.arms import Arm, expand_arms
-from neuropil.compare.events import Rewired, read_whole_events, summarize_rewiring
+from neuropil.compare.activity import Activity, complete_summary
+from neuropil.compare.arms import Arm, expand_arms, run_folds
+from neuropil.compare.events import Rewired, summarize_rewiring
 from neuropil.compare.labels import TWIN_WORDS, describe_arm
 from neuropil.compare.recipe import Recipe, RecipeError, load_recipe
 from neuropil.compare.rewiring_words import compact_rewiring
-from neuropil.compare.statistics import Estimate, Spread, estimate, paired_difference
-from neuropil.train.run import read_json, read_metrics
+from neuropil.compare.run_result import NUMBERS, RunResult, State, join_folds, read_run
+from neuropil.compare.statistics import Estimate, Spread, estimate, paired_difference, population_deviation
 
-State = Literal["done", "running", "missing", "failed", "diverged"]
-
-_STATES: dict[str, State] = {"finished": "done", "diverged": "diverged"}  # by the status in a summary
-_NUMBERS = ("parameters", "density", "multiply_accumulates", "seconds_per_epoch", "peak_memory_bytes")
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """One run, as far as its folder tells.
-
-    Attributes:
-        arm, seed: which run.
-        state: ``done``, ``diverged`` (its loss was no longer a number), ``failed`` (it ended with an error),
-            ``running`` (begun and not ended, at work or killed), or ``missing`` (not begun, or its summary is
-            damaged).
-        reason: why it failed or counts as missing, or None.
-        summary: of a run that is done or diverged; otherwise empty.
-        metrics: one record an epoch.
-        environment: machine and versions.
-        events: what rewiring did, one record an event and layer (:class:`neuropil.rewire.Event` and its epoch).
-    """
-
-    arm: str
-    seed: int
-    state: State
-    reason: str | None
-    summary: Mapping[str, Any]
-    metrics: tuple[Mapping[str, Any], ...]
-    environment: Mapping[str, Any]
-    events: tuple[Mapping[str, Any], ...] = ()
-
-    @property
-    def accuracy(self) -> float | None:
-        """Accuracy on the test set after the last epoch, in [0, 1]; None unless the run is done."""
-        return float(self.summary["test_accuracy"]) if self.state == "done" else None
+_UNKNOWN = Activity.of(())
 
 
 @dataclass(frozen=True)
 class Difference:
-    """An arm against one of its twins, over the seeds that both have done.
+    """An arm against one of its twins, over the seeds (or folds, see :attr:`Results.unit`) that both have done.
 
     Attributes:
         twin: name of the twin's arm.
         accuracy: accuracy of the arm less that of the twin, paired by seed; None without common seeds.
         time: seconds an epoch over those of the twin, paired by seed.
         work: multiply-accumulates over those of the twin.
+        operations: synaptic operations over those of the twin; None where they are not known.
     """
 
     twin: str
     accuracy: Estimate | None
     time: Spread | None
     work: float | None
+    operations: float | None = None
 
 
 @dataclass(frozen=True)
 class ArmResult:
-    """One arm over all its seeds.
+    """One arm over all its seeds; over its folds where there is one seed, see :attr:`Results.unit`.
 
     Attributes:
         arm: name, widths, wirings, twins.
         label: what it is, in plain words.
-        runs: by seed, in the recipe's order.
-        accuracy: on the test set after the last epoch, over the seeds that are done.
+        runs: by seed, in the recipe's order; of a seed with folds, all of them together.
+        accuracy: on the test set, or on the held-out folds, after the last epoch, over the seeds that are done.
         parameters, density, multiply_accumulates: mean over seeds; a wiring that is drawn differs a little.
         seconds_per_epoch: of the medians over each run's epochs.
         peak_memory_bytes: of the peaks.
         kernels: of each hidden layer; empty before a run has ended.
         differences: by the kind of the twin (keys of :data:`neuropil.models.TWINS`, and ``static``).
         rewired: what rewiring came to, mean over seeds; None where the wiring stays, and before a run is done.
+        intra_only_drop: accuracy less that of the same trained network with all connections between groups cut; None
+            where the recipe does not ask for it, the wiring has no groups, or no run is done.
+        activity: firing rates, synaptic operations and energy, mean over runs, as far as they are known.
     """
 
     arm: Arm
@@ -99,6 +71,13 @@ class ArmResult:
     kernels: tuple[str, ...]
     differences: Mapping[str, Difference]
     rewired: Rewired | None
+    intra_only_drop: Estimate | None = None
+    activity: Activity = _UNKNOWN
+
+    @property
+    def single_runs(self) -> list[RunResult]:
+        """All runs, each fold by itself."""
+        return [single for run in self.runs.values() for single in run.folds or (run,)]
 
     def count(self, *states: State) -> int:
         """Return how many runs are in one of these states."""
@@ -119,8 +98,21 @@ class Results:
 
     @property
     def runs(self) -> list[RunResult]:
-        """All runs, arm by arm."""
-        return [run for arm in self.arms.values() for run in arm.runs.values()]
+        """All runs, arm by arm, each fold by itself."""
+        return [run for arm in self.arms.values() for run in arm.single_runs]
+
+    @property
+    def unit(self) -> Literal["seed", "fold"]:
+        """What the statistics count: seeds, each the mean over its folds if there are any; folds if there is one seed.
+
+        Wherever statistics are "by seed" or "over seeds", folds take that place then.
+        """
+        return "fold" if self.recipe.folds is not None and len(self.recipe.seeds) == 1 else "seed"
+
+    @property
+    def n_units(self) -> int:
+        """How many seeds, or folds, the recipe asks for."""
+        return (self.recipe.folds or 0) if self.unit == "fold" else len(self.recipe.seeds)
 
     @property
     def controls(self) -> set[str]:
@@ -176,16 +168,18 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
         arms = expand_arms(recipe)
     except (RecipeError, OSError) as error:
         raise ValueError(f"load_results: {path} must hold the recipe of a comparison, got: {error}") from error
-    runs = {arm.name: {seed: _read_run(folder, arm.name, seed) for seed in recipe.seeds} for arm in arms}
+    runs = {arm.name: _read_runs(folder, recipe, arm) for arm in arms}
     serving = _serving(arms)
     arms.sort(key=lambda arm: arm.name not in serving)
     return Results(recipe, {arm.name: _summarize(arm, runs) for arm in arms})
 
 
 COLUMNS = (
-    "comparison", "arm", "seed", "status", "test_accuracy", "test_loss", "epochs", "parameters", "density",
+    "comparison", "arm", "seed", "fold", "n_folds", "status", "test_accuracy", "test_loss", "folds_mean", "folds_std",
+    "intra_only_accuracy", "intra_only_drop", "epochs", "parameters", "density",
     "multiply_accumulates", "seconds_per_epoch", "peak_memory_bytes", "kernels", "rewiring", "explored", "modularity",
     "neurons_without_input", "neurons_without_output", "negative_weights",
+    "hidden_firing_rate", "dead", "saturated", "synaptic_operations", "synaptic_multiply_accumulates", "energy_joules",
     "data", "hidden", "patches", "threads", "torch", "processor", "commit", "date",
 )  # fmt: skip
 
@@ -196,7 +190,13 @@ def write_csv(results: Results, path: str | os.PathLike[str]) -> Path:
     Columns are those of ``COLUMNS``: accuracy and density in [0, 1], ``status`` a state of
     :class:`RunResult`, one kernel and one width per hidden layer, parted by spaces;
     ``rewiring`` as "set per_epoch=2", and at the end of training the share of possible connections that have been
-    live, and the modularity of the wiring.
+    live, and the modularity of the wiring. ``dead`` and ``saturated`` are shares of the hidden neurons
+    (:class:`neuropil.measure.LayerActivity`); synaptic operations and energy are those of one image
+    (:class:`neuropil.measure.SynapticWork`).
+
+    In cross-validation, a row is a fold, and what is called test is the fold that was held out. ``folds_mean`` and
+    ``folds_std`` then say, on each row of a seed whose folds are all done, the mean accuracy over its folds and their
+    *population* standard deviation.
 
     Args:
         results: what :func:`load_results` gives.
@@ -207,20 +207,38 @@ def write_csv(results: Results, path: str | os.PathLike[str]) -> Path:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore", restval="")
         writer.writeheader()
         for arm in results.arms.values():
-            for run in arm.runs.values():
-                writer.writerow(_row(results.recipe, arm.arm, run))
+            by_seed: dict[int, list[RunResult]] = {}
+            for run in arm.single_runs:
+                by_seed.setdefault(run.seed, []).append(run)
+            for runs in by_seed.values():
+                spread = _spread(runs)
+                for run in runs:
+                    writer.writerow(_row(results.recipe, arm.arm, run, spread))
     return path
 
 
-def _row(recipe: Recipe, arm: Arm, run: RunResult) -> dict[str, Any]:
+def _spread(folds: Sequence[RunResult]) -> dict[str, float]:
+    """Return mean and population deviation over the folds of a seed; nothing while one of them has no accuracy."""
+    accuracies = [run.accuracy for run in folds if run.accuracy is not None and run.fold is not None]
+    if len(accuracies) < len(folds):
+        return {}
+    return {"folds_mean": math.fsum(accuracies) / len(folds), "folds_std": population_deviation(accuracies)}
+
+
+def _row(recipe: Recipe, arm: Arm, run: RunResult, spread: Mapping[str, float]) -> dict[str, Any]:
     rewired = summarize_rewiring([run.summary])
     row: dict[str, Any] = {"epochs": len(run.metrics), **run.environment, **run.summary}
     row |= {
         "comparison": recipe.name,
         "arm": arm.name,
         "seed": run.seed,
+        "fold": run.fold,
+        "n_folds": recipe.folds,
+        **spread,
         "status": run.state,
         "kernels": " ".join(run.summary.get("kernels", ())),
+        "dead": run.summary.get("dead_neurons"),
+        "saturated": run.summary.get("saturated_neurons"),
         "rewiring": compact_rewiring(arm.rewiring),
         "explored": None if rewired is None else rewired.explored,
         "modularity": None if rewired is None else rewired.modularity,
@@ -231,28 +249,17 @@ def _row(recipe: Recipe, arm: Arm, run: RunResult) -> dict[str, Any]:
     return {key: "" if value is None else value for key, value in row.items()}
 
 
-def _read_run(folder: Path, arm: str, seed: int) -> RunResult:
-    run = folder / arm / f"seed-{seed}"
-    state: State = "missing"
-    reason: str | None = None
-    summary: dict[str, Any] = {}
-    if (run / "summary.json").exists():
-        read = read_json(run / "summary.json")
-        if read is not None and _is_whole(read):
-            state, summary = _STATES[read["status"]], read
-        else:
-            reason = "its summary.json is damaged"
-    elif (run / "failure.json").exists():
-        state = "failed"
-        reason = str((read_json(run / "failure.json") or {}).get("reason") or "no reason was written down")
-    elif (run / "recipe.yaml").exists():
-        state = "running"
-    try:
-        metrics = [record for record in read_metrics(run) if isinstance(record, dict)]
-    except UnicodeDecodeError:
-        metrics = []
-    environment = read_json(run / "environment.json") or {}
-    return RunResult(arm, seed, state, reason, summary, tuple(metrics), environment, read_whole_events(run))
+def _read_runs(folder: Path, recipe: Recipe, arm: Arm) -> dict[int, RunResult]:
+    """Return the runs of an arm by seed, folds joined; by fold where there is one seed."""
+    runs = {
+        seed: [complete_summary(read_run(folder, arm.name, seed, fold), arm.hidden) for fold in run_folds(recipe)]
+        for seed in recipe.seeds
+    }
+    if recipe.folds is None:
+        return {seed: run for seed, (run,) in runs.items()}
+    if len(runs) == 1:
+        return dict(enumerate(runs[recipe.seeds[0]]))
+    return {seed: join_folds(folds) for seed, folds in runs.items()}
 
 
 def _serving(arms: Sequence[Arm]) -> set[str]:
@@ -264,26 +271,13 @@ def _serving(arms: Sequence[Arm]) -> set[str]:
     return added | {twin for arm in arms for kind, twin in arm.twins.items() if kind != "static"}
 
 
-def _is_whole(summary: Mapping[str, Any]) -> bool:
-    """Say whether a summary holds what it must, in the types it must have."""
-    status, kernels, warnings = (summary.get(key) for key in ("status", "kernels", "warnings"))
-    if status not in ("finished", "diverged") or not isinstance(kernels, list) or not isinstance(warnings, list):
-        return False
-    known = [summary.get(key) for key in _NUMBERS]
-    if status == "finished":
-        accuracy = summary.get("test_accuracy")
-        return all(map(_is_number, known)) and _is_number(accuracy) and 0 <= accuracy <= 1  # type: ignore[operator]
-    return all(value is None or _is_number(value) for value in known)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _summarize(arm: Arm, runs: Mapping[str, Mapping[int, RunResult]]) -> ArmResult:
-    ended = [run for run in runs[arm.name].values() if run.summary]
-    own = {key: _by_seed(runs[arm.name], key) for key in ("test_accuracy", *_NUMBERS)}
-    accuracies = list(own["test_accuracy"].values())
+    ended = [single for run in runs[arm.name].values() for single in run.folds or (run,) if single.summary]
+    own = {
+        key: _by_seed(runs[arm.name], key)
+        for key in ("test_accuracy", "intra_only_drop", "synaptic_operations", *NUMBERS)
+    }
+    accuracies, drops = list(own["test_accuracy"].values()), list(own["intra_only_drop"].values())
     return ArmResult(
         arm=arm,
         label=describe_arm(arm),
@@ -297,6 +291,8 @@ def _summarize(arm: Arm, runs: Mapping[str, Mapping[int, RunResult]]) -> ArmResu
         kernels=tuple(str(kernel) for kernel in ended[0].summary["kernels"]) if ended else (),
         differences={kind: _compare(own, twin, runs[twin]) for kind, twin in arm.twins.items()},
         rewired=summarize_rewiring([run.summary for run in ended if run.state == "done"]),
+        intra_only_drop=estimate(drops) if drops else None,
+        activity=Activity.of([single for run in runs[arm.name].values() for single in run.folds or (run,)]),
     )
 
 
@@ -310,12 +306,13 @@ def _compare(own: Mapping[str, Mapping[int, float]], twin: str, runs: Mapping[in
         accuracy=paired_difference(own["test_accuracy"], _by_seed(runs, "test_accuracy")),
         time=Spread.of(ratios("seconds_per_epoch")),
         work=_average(ratios("multiply_accumulates")),
+        operations=_average(ratios("synaptic_operations")),
     )
 
 
 def _by_seed(runs: Mapping[int, RunResult], key: str) -> dict[int, float]:
     """Return a number of each run that is done; those that diverged tell nothing of accuracy or speed."""
-    return {seed: run.summary[key] for seed, run in runs.items() if run.state == "done"}
+    return {seed: value for seed, run in runs.items() if (value := run.number(key)) is not None}
 
 
 def _mean(runs: list[RunResult], key: str) -> float | None:

@@ -78,12 +78,12 @@ def trace(results: Results, arm: ArmResult) -> Course | None:
     Events of layers that the arm's network does not have are passed over.
     """
     layers = _starting_layers(results, arm)
-    runs = [[event for event in run.events if event["layer"] in layers] for run in arm.runs.values()]
+    runs = [[event for event in run.events if event["layer"] in layers] for run in arm.single_runs]
     runs = [events for events in runs if events]
     if not runs:
         return None
     epochs = _epochs_of_steps(results, runs)
-    last = max(len(run.metrics) for run in arm.runs.values())
+    last = max(len(run.metrics) for run in arm.single_runs)
 
     def curves(key: str, start: Mapping[str, float | None]) -> dict[str, Curve]:
         found = {}
@@ -234,9 +234,10 @@ def _starting_layers(results: Results, arm: ArmResult) -> dict[str, tuple[str, W
 
 def _epochs_of_steps(results: Results, runs: Sequence[Sequence[Mapping[str, Any]]]) -> dict[int, float]:
     """Return how many epochs are done at each step that has an event, never beyond the epoch that its record names."""
-    data, training = results.recipe.data, results.recipe.training
+    data, training, folds = results.recipe.data, results.recipe.training, results.recipe.folds
     n_train = SOURCES[data.name].n_train
-    steps = math.ceil((n_train - round(data.validation * n_train)) / training.batch_size)
+    n_held_out = n_train // folds if folds else round(data.validation * n_train)  # folds differ by one image at most
+    steps = math.ceil((n_train - n_held_out) / training.batch_size)
     return {
         event["step"]: min(max(event["step"] / steps, event["epoch"] - 1), event["epoch"])
         for events in runs

@@ -49,11 +49,11 @@ def findings(results: Results) -> list[Finding]:
             label=arm.label,
             summary=_summary(arm),
             comparisons=tuple(
-                compare_accuracy(arm.arm.name, arm.differences[kind], n_seeds=len(results.recipe.seeds))
+                compare_accuracy(arm.arm.name, arm.differences[kind], n_seeds=results.n_units, unit=results.unit)
                 for kind in TWIN_WORDS
                 if kind in arm.differences
             ),
-            speed=compare_speed(arm),
+            speed=compare_speed(arm, unit=results.unit),
             rewiring=judge_rewiring(arm, results),
         )
         for arm in results.sparse_arms
@@ -76,43 +76,46 @@ def verdict(difference: Estimate | None) -> Verdict:
     return "worse" if high < 0 else "no difference shown"
 
 
-def compare_accuracy(arm: str, difference: Difference, *, n_seeds: int) -> str:
+def compare_accuracy(arm: str, difference: Difference, *, n_seeds: int, unit: str = "seed") -> str:
     """Say how the accuracy of an arm differs from that of a twin.
 
     Args:
         arm: the arm's name.
         difference: to the twin.
-        n_seeds: of the recipe; fewer in common are named as such.
+        n_seeds: seeds, or folds, of the recipe; fewer in common are named as such.
+        unit: ``seed`` or ``fold``, see :attr:`neuropil.compare.results.Results.unit`.
     """
     found = difference.accuracy
     start = f"{arm} − {difference.twin}"
     if found is None:
-        return f"{start}: no seed has been done by both, so nothing can be concluded."
-    seeds = f"{found.n} seed{'s' * (found.n != 1)}" if found.n == n_seeds else f"{found.n} of {n_seeds} seeds"
+        return f"{start}: no {unit} has been done by both, so nothing can be concluded."
+    seeds = f"{found.n} {unit}{'s' * (found.n != 1)}" if found.n == n_seeds else f"{found.n} of {n_seeds} {unit}s"
     start = f"{start}: {points(found.mean)} points"
     if found.interval is not None:
         start = f"{start} {interval(found)}"
     result = verdict(found)
     if result == "nothing can be concluded":
-        reason = "too few" if found.n < FEWEST_SEEDS else "the same at every seed, which gives no measure of spread"
+        reason = "too few" if found.n < FEWEST_SEEDS else f"the same at every {unit}, which gives no measure of spread"
         return f"{start}, {seeds}: {reason}; nothing can be concluded."
     why = {"better": ": the interval lies above 0", "worse": ": the interval lies below 0"}.get(result, "")
     return f"{start}, {seeds}: {result}{why}."
 
 
-def compare_speed(arm: ArmResult) -> str | None:
+def compare_speed(arm: ArmResult, *, unit: str = "seed") -> str | None:
     """Say how long an epoch takes against the dense twin of the same width; None where one of them is not done."""
     difference = arm.differences["dense-same-width"]
     time = difference.time
     if time is None:
         return None
     if round(time.high, 2) < 1:  # as it is written
-        result = f"faster at {_every(time)}"
+        result = f"faster at {_every(time, unit)}"
     elif round(time.low, 2) > 1:
-        result = f"slower at {_every(time)}"
+        result = f"slower at {_every(time, unit)}"
     else:
-        result = "neither faster nor slower at every seed" if time.n > 1 else "as fast"
+        result = f"neither faster nor slower at every {unit}" if time.n > 1 else "as fast"
     work = "" if difference.work is None else f", for {difference.work:.2f} of its multiply-accumulates"
+    if arm.activity.hidden_firing_rate is not None and difference.operations is not None:
+        work = f", for {difference.operations:.2f} of its synaptic operations"
     kernels = "; the masked kernel computes the dense product" if "masked" in arm.kernels else ""
     low_high = f" [{time.low:.2f}–{time.high:.2f}]" if time.n > 1 else ""
     return f"An epoch takes {time.median:.2f}{low_high} of the time of {difference.twin}{work}: {result}{kernels}."
@@ -135,10 +138,10 @@ def judge_rewiring(arm: ArmResult, results: Results) -> str | None:
     found = arm.rewired
     events = f"{found.events:,.0f} event{'s' * (round(found.events) != 1)}"
     start = None if static is None else results.arms[static.twin].density
-    before = "" if start is None else f", {_percent(start)} at the start"
+    before = "" if start is None else f", {percent(start)} at the start"
     sentences.append(
-        f"{events} replaced {_percent(found.replaced)} of its connections, counting each time; "
-        f"{_percent(found.explored)} of those that are possible have been live{before}."
+        f"{events} replaced {percent(found.replaced)} of its connections, counting each time; "
+        f"{percent(found.explored)} of those that are possible have been live{before}."
     )
     if static is not None and static.time is not None:
         sentences.append(f"An epoch takes {static.time.median:.2f} of the time that it takes without rewiring.")
@@ -149,12 +152,14 @@ def caveats(results: Results) -> list[str]:
     """Return what a reader must keep in mind with these findings."""
     sentences = []
     made = [d.accuracy for arm in results.sparse_arms for d in arm.differences.values() if d.accuracy is not None]
-    if len(results.recipe.seeds) < FEWEST_SEEDS:
-        sentences.append(f"With fewer than {FEWEST_SEEDS} seeds, nothing can be concluded about accuracy.")
+    if results.n_units < FEWEST_SEEDS:
+        sentences.append(f"With fewer than {FEWEST_SEEDS} {results.unit}s, nothing can be concluded about accuracy.")
     elif made:
         sentences.append(
             "“No difference shown” does not mean equal: the interval says how large a difference may still be."
         )
+    if results.recipe.folds is not None:
+        sentences.append(explain_folds(results))
     if len(made) > 1:
         sentences.append(
             f"{len(made)} differences are shown, and no correction for multiple comparisons was made: where nothing "
@@ -175,6 +180,19 @@ def caveats(results: Results) -> list[str]:
     return sentences
 
 
+def explain_folds(results: Results) -> str:
+    """Say in one sentence what the statistics of a cross-validation count, and that its folds are not independent."""
+    if results.unit == "fold":
+        return (
+            f"The sample is the folds, all of them with seed {results.recipe.seeds[0]}; they are not independent, for "
+            "their training sets overlap, so the intervals are too narrow."
+        )
+    return (
+        f"The sample is the seeds, each the mean over the same {results.recipe.folds} folds; these are not "
+        "independent, for their training sets overlap, so the intervals are too narrow to speak of other images."
+    )
+
+
 def points(share: float) -> str:
     """Write a share in percentage points, with its sign.
 
@@ -192,6 +210,16 @@ def interval(estimate: Estimate) -> str:
         return ""
     low, high = estimate.interval
     return f"[{points(low)}, {points(high)}]"
+
+
+def percent(share: float) -> str:
+    """Write a share in per cent.
+
+    Example:
+        >>> percent(0.0183), percent(0.614), percent(0.0)
+        ('1.8 %', '61 %', '0 %')
+    """
+    return f"{100 * share:.0f} %" if share == 0 or share >= 0.1 else f"{100 * share:.2g} %"
 
 
 def _summary(arm: ArmResult) -> str:
@@ -219,9 +247,5 @@ def _listed(words: list[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share == 0 or share >= 0.1 else f"{100 * share:.2g} %"
-
-
-def _every(time: Spread) -> str:
-    return "every seed" if time.n > 1 else "the one seed that both have done"
+def _every(time: Spread, unit: str) -> str:
+    return f"every {unit}" if time.n > 1 else f"the one {unit} that both have done"

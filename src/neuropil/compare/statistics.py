@@ -47,6 +47,20 @@ def standard_deviation(values: Sequence[float]) -> float | None:
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
+def population_deviation(values: Sequence[float]) -> float:
+    """Return the population standard deviation of at least one value: how far these very values lie apart.
+
+    s = √(Σ (x_k − x̄)² / n), as cross-validation is often published; :func:`standard_deviation` estimates that of values
+    yet to come.
+
+    Example:
+        >>> population_deviation([1.0, 3.0])
+        1.0
+    """
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
+
+
 def estimate(values: Sequence[float], *, level: float = LEVEL) -> Estimate:
     """Return the mean of some values with its two-sided t confidence interval.
 

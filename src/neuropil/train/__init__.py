@@ -1,8 +1,9 @@
 """One run: the training loop, the run folder, checkpoints and exact resume."""
 
 from neuropil.train.checkpoint import CheckpointError, CheckpointMismatchError
-from neuropil.train.fit import Result, evaluate, fit
-from neuropil.train.memory import PeakMemory
+from neuropil.train.firing_rates import RatePenalty, RateSchedule
+from neuropil.train.fit import Result, evaluate, evaluate_test, fit
+from neuropil.train.memory import PeakMemory, keep_memory
 from neuropil.train.run import Run, RunError
 from neuropil.train.subnormals import flush_subnormals
 
@@ -10,10 +11,14 @@ __all__ = [
     "CheckpointError",
     "CheckpointMismatchError",
     "PeakMemory",
+    "RatePenalty",
+    "RateSchedule",
     "Result",
     "Run",
     "RunError",
     "evaluate",
+    "evaluate_test",
     "fit",
     "flush_subnormals",
+    "keep_memory",
 ]

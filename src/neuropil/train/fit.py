@@ -1,10 +1,10 @@
 """The training loop."""
 
-import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,13 +15,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from neuropil.data import Dataset, Split
-from neuropil.measure import layer_activity
+from neuropil.measure import layer_activity, synaptic_work
 from neuropil.measure.evaluation import evaluation_mode
 from neuropil.randomness import derived_seed, stream
 from neuropil.rewire import Event, Rewirer, TopKast
-from neuropil.train.memory import PeakMemory
+from neuropil.train.firing_rates import RatePenalty
+from neuropil.train.memory import PeakMemory, keep_memory
 from neuropil.train.run import Run
 from neuropil.train.subnormals import flush_subnormals
+from neuropil.units import Unit
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +31,16 @@ Precision = Literal["float32", "bfloat16"]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 _LOSS_CHECK_STEPS = 50  # how often the loss is looked at; looking stalls a GPU
-_ACTIVITY_SAMPLES = 1000
+_SAMPLES_AT_ONCE = 1000
 _TOO_MANY = 0.5  # share of dead or saturated units above which the user is warned
+_SILENT = 0.99  # likewise, of spiking neurons that never fire on one batch, of which most are often silent
+
+_SPIKING_WARNINGS = {
+    "dead": "%.0f %% of the %d neurons of layer %r never fired on the probe batch in epoch %d: a silent layer passes "
+    "nothing on; if it stays so, try a lower learning rate, or a stronger input",
+    "saturated": "%.0f %% of the %d neurons of layer %r fired at nearly every time step of the probe batch in epoch "
+    "%d, whatever the image; if it stays so, try a lower learning rate, or a weaker input",
+}
 
 
 @dataclass
@@ -63,6 +73,7 @@ def fit(
     seed: int = 0,
     run: Run | None = None,
     rewirer: Rewirer | TopKast | None = None,
+    rate_penalty: RatePenalty | None = None,
 ) -> Result:
     """Train a classifier, measure it on the validation split after each epoch, and on the test set once, at the end.
 
@@ -85,6 +96,7 @@ def fit(
         run: where the run is kept; None: nowhere.
         rewirer: rewires the model, one step after each of the optimizer; it is told how long training is. The penalty
             of a :class:`neuropil.rewire.TopKast` is added to what is minimized, not to the loss that is told.
+        rate_penalty: draws spiking neurons towards a firing rate; likewise.
 
     Returns:
         The history and the test figures. A loss that is not finite stops the run, with status ``diverged``.
@@ -102,6 +114,7 @@ def fit(
     """
     _check(model, optimizer, epochs, batch_size, precision, clip_norm)
     flush_subnormals()
+    keep_memory()
     device = next(model.parameters()).device
     peak = PeakMemory(device)
     model_bytes = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
@@ -110,17 +123,16 @@ def fit(
         rewirer.set_length(epochs=epochs, steps_per_epoch=-(-len(dataset.train) // batch_size))
     done = run.restore(model, optimizer, scheduler, rewirer) if run else 0
     result = Result("finished", run.metrics() if run else [])
+    n_samples = _samples_at_once(model, batch_size)
 
     warned: set[str] = set()
     for epoch in range(done + 1, epochs + 1):
         started = time.perf_counter()
-        # dropout and the like draw from PyTorch's global state: seeded here, put back afterwards
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(derived_seed(seed, "noise", epoch))
+        with _seeded(device, seed, epoch), rate_penalty.due(epoch, epochs) if rate_penalty else nullcontext():
             events: list[Event] = []
             trained = _train_epoch(
                 model, dataset, optimizer, loss, batch_size, autocast, clip_norm, stream(seed, "order", epoch),
-                rewirer, events,
+                rewirer, rate_penalty, events,
             )  # fmt: skip
         seconds = time.perf_counter() - started
         if trained is None:
@@ -129,12 +141,16 @@ def fit(
             break
         record: dict[str, Any] = {"epoch": epoch, "train_loss": trained[0], "train_accuracy": trained[1]}
         if dataset.validation is not None:
-            scores = evaluate(model, dataset, dataset.validation, loss=loss, precision=precision)
+            with _seeded(device, seed, "validation"):
+                scores = evaluate(
+                    model, dataset, dataset.validation, loss=loss, precision=precision, batch_size=n_samples
+                )
             record["validation_loss"], record["validation_accuracy"] = scores
         record["learning_rate"] = optimizer.param_groups[0]["lr"]
         record["seconds"] = seconds
         record["peak_memory_bytes"] = peak.bytes() + model_bytes
-        record.update(_activity(model, dataset, device, warned))
+        with _seeded(device, seed, "activity"):
+            record.update(_activity(model, dataset, device, n_samples, epoch, warned))
         if scheduler is not None:
             scheduler.step()
         result.history.append(record)
@@ -143,12 +159,41 @@ def fit(
             run.append_events(epoch, events)
             run.save(epoch, model, optimizer, scheduler, rewirer)
     if result.status == "finished":
-        test_loss, test_accuracy = evaluate(model, dataset, dataset.test, loss=loss, precision=precision)
+        test_loss, test_accuracy = evaluate_test(
+            model, dataset, loss=loss, precision=precision, seed=seed, batch_size=batch_size
+        )
         if math.isfinite(test_loss):
             result.test_loss, result.test_accuracy = test_loss, test_accuracy
         else:
             result.status = "diverged"
     return result
+
+
+@contextmanager
+def _seeded(device: torch.device, seed: int, purpose: str | int) -> Iterator[None]:
+    """Seed PyTorch's global state, from which dropout, rate codes and the like draw, and put it back afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(derived_seed(seed, "noise", purpose))
+        yield
+
+
+def evaluate_test(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    loss: Loss = F.cross_entropy,
+    precision: Precision = "float32",
+    seed: int = 0,
+    batch_size: int = 256,
+) -> tuple[float, float]:
+    """Return mean loss and accuracy on the test set as :func:`fit` of the same arguments tells them.
+
+    A model that draws, such as one with a rate code, draws the same each time: a network can be measured once more
+    after something was done to it.
+    """
+    n_samples = _samples_at_once(model, batch_size)
+    with _seeded(next(model.parameters()).device, seed, "test"):
+        return evaluate(model, dataset, dataset.test, loss=loss, precision=precision, batch_size=n_samples)
 
 
 @torch.no_grad()
@@ -161,7 +206,10 @@ def evaluate(
     precision: Precision = "float32",
     batch_size: int = 1000,
 ) -> tuple[float, float]:
-    """Return mean loss and accuracy, in [0, 1], of a model in evaluation mode on one split of a dataset."""
+    """Return mean loss and accuracy, in [0, 1], of a model in evaluation mode on one split of a dataset.
+
+    A model that draws, such as one with a rate code, does so from PyTorch's global state.
+    """
     device = next(model.parameters()).device
     total = correct = 0.0
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
@@ -180,10 +228,11 @@ def _train_epoch(
     optimizer: Optimizer,
     loss: Loss,
     batch_size: int,
-    autocast: contextlib.AbstractContextManager[Any],
+    autocast: AbstractContextManager[Any],
     clip_norm: float | None,
     order: torch.Generator,
     rewirer: Rewirer | TopKast | None,
+    rate_penalty: RatePenalty | None,
     events: list[Event],
 ) -> tuple[float, float] | None:
     """Train on every image once; return mean loss and accuracy on the way, or None if the loss diverged.
@@ -201,6 +250,8 @@ def _train_epoch(
             value = loss(logits.float(), labels)
         optimizer.zero_grad(set_to_none=True)
         objective = value + rewirer.penalty() if isinstance(rewirer, TopKast) else value
+        if rate_penalty is not None:
+            objective = objective + rate_penalty()
         objective.backward()  # type: ignore[no-untyped-call]
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
@@ -215,22 +266,45 @@ def _train_epoch(
     return (mean, int(correct) / len(dataset.train)) if math.isfinite(mean) else None
 
 
-def _activity(model: nn.Module, dataset: Dataset, device: torch.device, warned: set[str]) -> dict[str, Any]:
-    """Return the shares of dead and saturated units by layer; warn once where they are most of a layer."""
-    images = dataset.normalize(dataset.train.images[:_ACTIVITY_SAMPLES]).to(device)
+def _activity(
+    model: nn.Module, dataset: Dataset, device: torch.device, n_samples: int, epoch: int, warned: set[str]
+) -> dict[str, Any]:
+    """Return the shares of dead and saturated units by layer; warn once where they are most of a layer.
+
+    Of spiking layers also the firing rates, with a warning once where a whole layer is silent; and what passes the
+    synapses for one sample.
+    """
+    images = dataset.normalize(dataset.train.images[:n_samples]).to(device)
     layers = layer_activity(model, images)
     for layer in layers:
         for state, share in (("dead", layer.dead), ("saturated", layer.saturated)):
-            if share > _TOO_MANY and f"{layer.name} {state}" not in warned:
-                warned.add(f"{layer.name} {state}")
+            spiking = layer.firing_rate is not None
+            limit = _SILENT if spiking and state == "dead" else _TOO_MANY
+            if share <= limit or f"{layer.name} {state}" in warned:
+                continue
+            warned.add(f"{layer.name} {state}")
+            if spiking:
+                logger.warning(_SPIKING_WARNINGS[state], 100 * share, layer.n_units, layer.name, epoch)
+            else:
                 logger.warning(
                     "%.0f %% of the %d units of layer %r are %s: they no longer learn; try a lower learning rate",
                     100 * share, layer.n_units, layer.name, state,
                 )  # fmt: skip
+    rates = {layer.name: layer.firing_rate for layer in layers if layer.firing_rate is not None}
+    work = synaptic_work(model, images)
     return {
         "dead": {layer.name: layer.dead for layer in layers},
         "saturated": {layer.name: layer.saturated for layer in layers},
+        **({"firing_rates": rates} if rates else {}),
+        "synaptic_operations": work.synaptic_operations,
+        "synaptic_multiply_accumulates": work.multiply_accumulates,
+        "energy_joules": work.energy_joules,
     }
+
+
+def _samples_at_once(model: nn.Module, batch_size: int) -> int:
+    """Return how many samples are measured at once: of spiking networks, which hold all time steps, a batch."""
+    return batch_size if any(isinstance(module, Unit) for module in model.modules()) else _SAMPLES_AT_ONCE
 
 
 def _check(

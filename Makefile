@@ -18,14 +18,17 @@ lint: $(READY)  ## format, style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-results: $(READY)  ## make the tables in results/ again, from data under NEUROPIL_DATA; takes hours
-	for recipe in digits fashion-mnist cifar-10 rewiring-digits rewiring-fashion-mnist rewiring-interval sparse-training; do \
+results: $(READY)  ## make the tables in results/ again, from data under NEUROPIL_DATA; takes days
+	for recipe in digits fashion-mnist cifar-10 rewiring-digits rewiring-fashion-mnist rewiring-interval sparse-training \
+			spiking-digits spiking-rewiring-digits spiking-fashion-mnist spiking-p-inter; do \
 		$(BIN)/neuropil compare $$recipe && cp runs/$$recipe/results.csv results/$$recipe.csv || exit 1; \
 	done
 
-bench: $(READY)  ## time a sparse layer against a dense and a masked one, and a rewiring event against a training step
+bench: $(READY)  ## time sparse layers, rewiring events, event-driven products and spiking networks against what others do
 	$(BIN)/python benchmarks/layer.py
 	$(BIN)/python benchmarks/rewiring.py
+	$(BIN)/python benchmarks/events.py
+	$(BIN)/python benchmarks/spiking.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,7 +12,7 @@ from neuropil.connect.kernels.dense_product import dense_product
 from neuropil.threads import in_parallel
 
 # share of the input that is not zero, above which the dense product is faster: see benchmarks/results
-_MOST_ACTIVE = 0.2
+_MOST_ACTIVE = 0.15
 _SUPPORTED = (torch.float32, torch.float64)
 
 
@@ -34,7 +34,7 @@ def event_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     """Return x Wᵀ + b, as ``F.linear``, in a time that falls with the share of ``x`` that is zero.
 
     The output and the gradient of the weights are computed from the events alone: the entries of ``x`` that are not
-    zero, such as spikes. The gradient of ``x`` is dense, and so is its product. Where more than a fifth of ``x`` is not
+    zero, such as spikes. The gradient of ``x`` is dense, and so is its product. Where more than 15 % of ``x`` is not
     zero, and where Numba does not reach (another device, another type, ``torch.compile``), all products are dense.
 
     Under autocast to bfloat16, what is dense is computed so: each factor rounded to 8 bits (relative error up to 2⁻⁹),

@@ -44,7 +44,8 @@ def test_defaults_are_the_published_ones():
         neurons="learned", steps=50, encoding="rate", scale=1.0, frozen=False, rate_penalty=False, rate_warm_up=10
     )
     assert parse_recipe(RATE).spiking is None
-    assert parse_recipe({**SMALL, "spiking": None}).spiking is None
+    with pytest.raises(RecipeError, match="spiking must hold keys and values, got None; try {} for the defaults"):
+        parse_recipe({**SMALL, "spiking": None})
 
 
 @pytest.mark.parametrize(
@@ -212,3 +213,9 @@ def test_bundled_recipe_runs_with_a_small_budget(tmp_path):
     for arm in expand_arms(recipe):
         summary = execute(run_recipe(recipe, arm, 0), tmp_path / arm.name)
         assert summary["status"] == "finished"
+
+
+def test_a_recipe_that_is_written_can_be_read_again():
+    for content in (SMALL, {key: value for key, value in SMALL.items() if key != "spiking"}):
+        recipe = parse_recipe(content)
+        assert parse_recipe(yaml.safe_load(yaml.safe_dump(recipe.model_dump()))) == recipe

@@ -64,9 +64,9 @@ class Other(Unit):
             "to_nir: module 2 (Linear) must take the 3 neurons before it, got in_features=2",
         ),
         (
-            lambda: to_nir([nn.Linear(2, 3), changed(LIF(learn=["decay"]), "decay", 1.5)]),
+            lambda: to_nir([nn.Linear(2, 3), one_that_does_not_leak()]),
             ValueError,
-            "to_nir: module 1 (LIF): decay must be below 1 for NIR's LIF, which leaks, got 1",
+            "to_nir: module 1 (LIF): decay must be below 1 for NIR's LIF, which leaks, got 1; try clamping it to 0.999",
         ),
         (
             lambda: to_nir([nn.Linear(2, 3), changed(LIF(learn=["threshold"]), "threshold", -0.5)]),
@@ -76,12 +76,12 @@ class Other(Unit):
         (
             lambda: to_nir([nn.Linear(2, 3), changed(CurrentLIF(learn=["synaptic_decay"]), "synaptic_decay", 1.5)]),
             ValueError,
-            "to_nir: module 1 (CurrentLIF): synaptic_decay must be below 1 for NIR's CubaLIF, which leaks, got 1",
+            "to_nir: module 1 (CurrentLIF): synaptic_decay must be below 1 for NIR's CubaLIF, which leaks, got 1; try clamping it to 0.999",
         ),
         (
             lambda: to_nir([nn.Linear(2, 3), changed(LeakyIntegrator(learn=["decay"]), "decay", 1.5)]),
             ValueError,
-            "to_nir: module 1 (LeakyIntegrator): decay must be below 1 for NIR's LI, which leaks, got 1",
+            "to_nir: module 1 (LeakyIntegrator): decay must be below 1 for NIR's LI, which leaks, got 1; try clamping it to 0.999",
         ),
         (
             lambda: to_nir([nn.Linear(2, 3), IF(torch.ones(2))]),
@@ -105,6 +105,13 @@ def changed(module, name, value):
     with torch.no_grad():
         getattr(module, name).fill_(value)
     return module
+
+
+def one_that_does_not_leak():
+    neurons = LIF(torch.tensor([0.5, 0.5, 0.5]), learn=["decay"])
+    with torch.no_grad():
+        neurons.decay[1] = 1.5
+    return neurons
 
 
 def graph_of(*nodes, edges=None, **more):

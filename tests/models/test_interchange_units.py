@@ -232,3 +232,18 @@ def test_a_graph_that_snntorch_has_exported(generator, x):
     with torch.no_grad():
         expected = torch.stack([there(now) for now in x])
     assert torch.equal(outputs_of(again, x), expected)
+
+
+@pytest.mark.parametrize(("reset", "delay"), RESETS)
+def test_neurons_that_have_learnt_not_to_leak_become_if(reset, delay, generator, x):
+    net = network(
+        generator, LIF(learn=["decay", "threshold"], reset=reset, reset_delay=delay, surrogate=FastSigmoid(7.0))
+    )
+    with torch.no_grad():
+        net.units[0].decay.fill_(1.03)  # beyond 1: used as 1
+    again = from_nir(to_nir(net))
+    (unit,) = again.units
+    assert type(unit) is IF
+    assert (unit.reset, unit.reset_delay, unit.surrogate) == (reset, delay, FastSigmoid(7.0))
+    assert [name for name, _ in unit.named_parameters()] == ["threshold"]
+    assert torch.equal(outputs_of(again, x), outputs_of(net, x))

@@ -429,8 +429,8 @@ def test_digits_are_learnt(settings, accuracy):
             "lambda: LIF(…)",
         ),
         ({"encoding": "delta"}, "spiking_ensemble_net: encoding must be one of rate, current, latency, got 'delta'"),
-        ({"steps": 0}, "spiking_ensemble_net: steps must be at least 1, got 0"),
-        ({"steps": 2.5}, "RateEncoder: steps must be a whole number of at least 1, got 2.5"),
+        ({"steps": 0}, "spiking_ensemble_net: steps must be a whole number of at least 1, got 0"),
+        ({"steps": 2.5}, "spiking_ensemble_net: steps must be a whole number of at least 1, got 2.5"),
         (
             {"encoding": RateEncoder(7)},
             "spiking_ensemble_net: steps must be those of the encoding, got 50 for 7",

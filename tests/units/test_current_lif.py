@@ -133,6 +133,8 @@ def test_bad_arguments(arguments, message):
 
 
 def test_a_state_of_another_kind():
-    message = "CurrentLIF: state must hold 2 of shape [2, 3], as a step of the current, got [2, 3]"
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+    message = (
+        "CurrentLIF: state must be what an earlier call of such neurons has returned, a CurrentLIFState, got LIFState"
+    )
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}"):
         CurrentLIF()(torch.zeros(4, 2, 3), LIF()(torch.zeros(4, 2, 3))[1])

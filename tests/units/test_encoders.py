@@ -392,7 +392,7 @@ BAD = [
     (lambda: PopulationEncoder(4)(ONE.int()), TypeError, "PopulationEncoder: x must be a floating-point"),
     (lambda: MinMax()(ONE.int()), TypeError, "MinMax: x must be a floating-point"),
     (lambda: MinMax()(torch.ones(3)), ValueError, "MinMax: x must be [b, …] with at least two axes, got shape (3,)"),
-    (lambda: RateEncoder(2)(torch.tensor([[-0.5, 2.0]])), ValueError, "RateEncoder: gain · x + offset must lie in [0, 1], got values from -0.5 to 2; try MinMax() before"),
+    (lambda: RateEncoder(2)(torch.tensor([[-0.5, 2.0]])), ValueError, "RateEncoder: gain · x + offset must lie in [0, 1], got values from -0.5 to 2; try Dataset.in_unit_range() for pixels, or MinMax() for features"),
     (lambda: RateEncoder(2, gain=3.0)(ONE), ValueError, "RateEncoder: gain · x + offset must lie in [0, 1], got values from 3 to 3"),
     (lambda: RateEncoder(2)(torch.tensor([[math.nan, 0.0]])), ValueError, "RateEncoder: gain · x + offset must lie in [0, 1], got values from nan to nan"),
     (lambda: RateEncoder(2)(torch.tensor([[1 + 3e-6]])), ValueError, "must lie in [0, 1]"),

@@ -347,8 +347,8 @@ def test_bad_arguments(arguments, message):
     [
         (LIF(), torch.zeros(0, 2, 3), None, "LIF: current must have the shape [t, b, n] with at least one time step, got [0, 2, 3]"),
         (LIF(), torch.zeros(2, 3), None, "LIF: current must have the shape [t, b, n] with at least one time step, got [2, 3]"),
-        (LIF(), torch.zeros(4, 2, 3), (torch.zeros(3, 3),), "LIF: state must hold 1 of shape [2, 3], as a step of the current, got [3, 3]"),
-        (LIF(), torch.zeros(4, 2, 3), (), "LIF: state must hold 1 of shape [2, 3], as a step of the current, got none"),
+        (LIF(), torch.zeros(4, 2, 3), (torch.zeros(3, 3),), "LIF: state must hold 1 tensor of shape [2, 3], like a step of the current, got [3, 3]"),
+        (LIF(), torch.zeros(4, 2, 3), (), "LIF: state must hold 1 tensor of shape [2, 3], like a step of the current, got none"),
         (LIF(torch.rand(4)), torch.zeros(4, 2, 3), None, "LIF: the current must have 4 neurons, each with its own numbers, got 3"),
         (LIF(kernel="numba"), torch.zeros(4, 2, 3, dtype=torch.bfloat16), None, "LIF: kernel 'numba' cannot compute torch.bfloat16 on cpu; try 'auto'"),
         (LIF(kernel="triton"), torch.zeros(4, 2, 3), None, "LIF: kernel 'triton' cannot compute torch.float32 on cpu; try 'auto'"),

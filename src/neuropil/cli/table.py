@@ -28,7 +28,7 @@ def print_results(results: "Results", console: Console) -> None:
         return _table([header[i] for i in columns], [[row[i] for i in columns] for row in rows], controls)
 
     unlimited = console.options.update(width=10_000)
-    differences = [i for i, title in enumerate(header) if title.startswith(DIFFERENCE)]
+    differences = [i for i, title in enumerate(header) if title.startswith(DIFFERENCE)] if results.sparse_arms else []
     activity = [i for i, title in enumerate(header) if title.startswith(ACTIVITY)]
     if console.width >= _WIDE + _DIFFERENCE_WIDTH * (len(differences) - 3) + (_ACTIVITY_WIDTH if activity else 0):
         tables = [table([*range(len(header))])]

@@ -115,7 +115,7 @@ def differences(results: Results) -> str | None:
                 markerfacecolor=ARM if is_clear else "white",
             )
         ax.set_title(f"− {words}", fontsize=9, loc="left", color=INK)
-        ax.set_xlabel(f"points of {accuracy_words(results)}")
+    figure.supxlabel(f"points of {accuracy_words(results)}", fontsize=9, color=INK)
     panels[0].set_yticks(range(len(arms)), [arm.arm.name for arm in arms])
     panels[0].set_ylim(len(arms) - 0.4, -0.6)
     low, high = _differences_range([(d.mean, d.interval, d.n) for d in found])

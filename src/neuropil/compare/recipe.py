@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from neuropil.compare.registry import first_problem, nearest, split_arm
 from neuropil.compare.sweeps import expand_sweeps
@@ -137,6 +146,22 @@ class Recipe(_Section):
         False, description="after training, score networks with groups once more, with no connection between groups"
     )
     arms: dict[str, dict[str, Any]] = Field(min_length=1, description="wirings to compare, by name")
+
+    @model_serializer(mode="wrap")
+    def _dumped(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        if self.spiking is None:
+            del content["spiking"]  # a section without content is refused
+        return content
+
+    @field_validator("spiking", mode="before")
+    @classmethod
+    def _said(cls, spiking: Any) -> Any:
+        if not isinstance(spiking, Mapping | SpikingSection):
+            raise ValueError(  # noqa: TRY004 (pydantic takes no other)
+                f"spiking must hold keys and values, got {spiking!r}; try {{}} for the defaults, or leave it out"
+            )
+        return spiking
 
     @field_validator("seeds", mode="before")
     @classmethod

@@ -119,6 +119,10 @@ def ensemble_net(
 
 def check_sizes(who: str, hidden: Sequence[int], n_classes: int, pattern: Pattern | Sequence[Pattern]) -> list[Pattern]:
     """Return one pattern for each hidden layer, or raise a ``ValueError`` where sizes or patterns do not make a net."""
+    if not isinstance(hidden, Sequence) or isinstance(hidden, str):
+        raise TypeError(f"{who}: hidden must list a width for each hidden layer, got {hidden!r}; try hidden=[1024]")
+    if isinstance(pattern, str):
+        raise TypeError(f"{who}: pattern must be a Pattern or one for each layer, got {pattern!r}; try Ensembles()")
     if not hidden:
         raise ValueError(f"{who}: hidden must hold at least one width, got none")
     for name, value in (("every width in hidden", min(hidden)), ("n_classes", n_classes)):

@@ -1,5 +1,6 @@
 """The feed-forward network of spiking neuronal ensembles."""
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -73,7 +74,10 @@ class SpikingEnsembleNet(nn.Module):
         return list(zip(modules[::2], modules[1::2], strict=True))
 
     def output_spikes(self, images: Tensor) -> Tensor:
-        """Return the spikes of the classes' neurons, ``[t, b, n_classes]``, of images ``[b, c, h, w]``."""
+        """Return the spikes of the classes' neurons, ``[t, b, n_classes]``, of images ``[b, c, h, w]``.
+
+        A rate code draws anew at each call, in evaluation mode too.
+        """
         spikes: Tensor = self.encoder(self.features(images))
         for layer, neurons in self.stages:
             spikes, _ = neurons(layer(spikes))
@@ -81,6 +85,12 @@ class SpikingEnsembleNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the spike counts of the classes, ``[b, n_classes]``, of images ``[b, c, h, w]``."""
+        wanted = self.arguments["input_shape"]
+        if tuple(images.shape[1:]) != wanted:
+            raise ValueError(
+                f"SpikingEnsembleNet: images must have the shape [b, {', '.join(map(str, wanted))}], got "
+                f"{list(images.shape)}"
+            )
         return self.output_spikes(images).sum(0)
 
     def sparse_layers(self) -> list[SparseLinear]:
@@ -106,6 +116,9 @@ def spiking_ensemble_net(
     seed: int = 0,
 ) -> SpikingEnsembleNet:
     """Build a spiking network of ensembles, or, with another pattern, one that is alike in all but its wiring.
+
+    Pixels must lie in [0, 1]: :meth:`neuropil.data.Dataset.in_unit_range` sees to that. A rate code draws from
+    PyTorch's global state, in evaluation mode too.
 
     The published networks: pixels in a rate code (``encoding="rate"``) or as a current (``"current"``); a trainable
     encoder of patches, whose features are scaled to [0, 1] sample by sample and fed as a current (``patches=4,
@@ -148,14 +161,16 @@ def spiking_ensemble_net(
     patterns = check_sizes("spiking_ensemble_net", hidden, n_classes, pattern)
     if isinstance(neurons, str) and neurons not in NEURONS:
         raise ValueError(f"spiking_ensemble_net: neurons must be one of {', '.join(NEURONS)}, got {neurons!r}")
+    if not isinstance(neurons, str) and not callable(neurons):
+        raise TypeError(f"spiking_ensemble_net: neurons must be a name or what makes neurons, got {neurons!r}")
     if isinstance(neurons, nn.Module):  # which can be called too
         kind = type(neurons).__name__
         raise TypeError(
             f"spiking_ensemble_net: neurons must be a name or what makes the neurons of one layer, got a {kind}; try "
             f"lambda: {kind}(…)"
         )
-    if steps < 1:
-        raise ValueError(f"spiking_ensemble_net: steps must be at least 1, got {steps}")
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"spiking_ensemble_net: steps must be a whole number of at least 1, got {steps!r}")
     check_encoding("spiking_ensemble_net", encoding, patches=patches, frozen=frozen, scale=scale)
     own = getattr(encoding, "steps", steps)
     if own != steps:
@@ -200,6 +215,8 @@ def spiking_ensemble_net(
             make(),
         ]  # fmt: skip
     *body, last, output = stages
+    if not isinstance(output, Unit):
+        raise TypeError(f"spiking_ensemble_net: neurons must make a Unit, got what makes a {type(output).__name__}")
     return SpikingEnsembleNet(features, encoder, nn.ModuleList(body), last, output, arguments)  # type: ignore[arg-type]
 
 
@@ -210,6 +227,11 @@ def check_encoding(who: str, encoding: str | nn.Module, *, patches: int | None, 
         who: whom an error names.
         encoding, patches, frozen, scale: as for :func:`spiking_ensemble_net`.
     """
+    if not isinstance(encoding, (str, nn.Module)):
+        told = f"the class {encoding.__name__}" if isinstance(encoding, type) else repr(encoding)
+        raise TypeError(f"{who}: encoding must be a name or a module, got {told}")
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"{who}: scale must be finite and above 0, got {scale:g}")
     if isinstance(encoding, str) and encoding not in ENCODINGS:
         raise ValueError(f"{who}: encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}")
     if frozen and patches is None:

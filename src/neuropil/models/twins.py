@@ -30,6 +30,8 @@ def twins(net: Net) -> dict[str, Net]:
         >>> [twin.arguments["hidden"] for twin in twins(net).values()]
         [(256, 256, 256), (125, 125, 125), (256, 256, 256)]
     """
+    if not isinstance(net, (EnsembleNet, SpikingEnsembleNet)):
+        raise TypeError(f"twins: net must be an EnsembleNet or a SpikingEnsembleNet, got {type(net).__name__}")
     build = spiking_ensemble_net if isinstance(net, SpikingEnsembleNet) else ensemble_net
     # an encoding may be a module that learns: each twin gets its own
     return {name: build(**copy.deepcopy(arguments)) for name, arguments in twin_arguments(**net.arguments).items()}

@@ -116,6 +116,7 @@ def fit(
     flush_subnormals()
     keep_memory()
     device = next(model.parameters()).device
+    _load_kernels(model, dataset, device)
     peak = PeakMemory(device)
     model_bytes = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
@@ -302,9 +303,26 @@ def _activity(
     }
 
 
+def _load_kernels(model: nn.Module, dataset: Dataset, device: torch.device) -> None:
+    """Have compiled loops loaded: their memory and time are no part of training, and not every network's first epoch.
+
+    Spiking networks have them. A pass to and fro of two images does it, without a trace in the model.
+    """
+    if not _spikes(model):
+        return
+    images = dataset.normalize(dataset.train.images[:2]).to(device)
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with _seeded(device, 0, "trial"), evaluation_mode(model):
+        torch.autograd.grad(model(images).sum(), learned, allow_unused=True)
+
+
+def _spikes(model: nn.Module) -> bool:
+    return any(isinstance(module, Unit) for module in model.modules())
+
+
 def _samples_at_once(model: nn.Module, batch_size: int) -> int:
     """Return how many samples are measured at once: of spiking networks, which hold all time steps, a batch."""
-    return batch_size if any(isinstance(module, Unit) for module in model.modules()) else _SAMPLES_AT_ONCE
+    return batch_size if _spikes(model) else _SAMPLES_AT_ONCE
 
 
 def _check(

@@ -109,7 +109,8 @@ class Izhikevich(Unit):
             raise ValueError(
                 f"{type(self).__name__}: dt must lie in (0, 0.5] ms, got {dt:g}; try dt=0.5 and more time steps"
             )
-        self.dt, self.detach_reset, self.surrogate = dt, detach_reset, surrogate
+        self.dt, self.detach_reset = dt, detach_reset
+        self._set_surrogate(surrogate)
 
     @classmethod
     def of_kind(cls, kind: str, **options: Any) -> "Izhikevich":

@@ -80,10 +80,12 @@ class LIF(Unit):
         self._set_number("threshold", threshold, learn)
         if not bool((self.threshold > 0).all()):
             raise ValueError(f"{type(self).__name__}: threshold must be above 0, got {_worst(self.threshold.min())}")
+        if not bool(self.threshold.isfinite().all()):
+            raise ValueError(f"{type(self).__name__}: threshold must be finite, got {_worst(self.threshold.max())}")
         if reset not in RESETS:
             raise ValueError(f"{type(self).__name__}: reset must be one of {', '.join(RESETS)}, got {reset!r}")
         self.reset, self.reset_delay, self.detach_reset = reset, reset_delay, detach_reset
-        self.surrogate = surrogate
+        self._set_surrogate(surrogate)
 
     def _set_decay(self, decay: Number, learn: Sequence[str]) -> None:
         self._set_fraction("decay", decay, learn)

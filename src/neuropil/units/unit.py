@@ -5,10 +5,12 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+
+from neuropil.units.surrogate import Surrogate
 
 State = tuple[Tensor, ...]
 Number = float | Tensor
@@ -22,6 +24,27 @@ def _compiler(device: str) -> str:
     if device == "cuda" and find_spec("triton") is None:  # PyTorch for Windows comes without it
         return "torch"
     return {"cpu": "numba", "cuda": "triton"}.get(device, "torch")
+
+
+AnyState = TypeVar("AnyState", bound=State)
+
+
+def detached(state: AnyState) -> AnyState:
+    """Return a state from which no gradient flows back, of the same kind.
+
+    Between two pieces of a long sequence it ends backpropagation through time; without it, a second ``backward`` would
+    go back into the first piece.
+
+    Example:
+        >>> from neuropil.units import LIF
+        >>> neurons, state = LIF(learn=("decay",)), None
+        >>> for piece in torch.rand(20, 2, 3, generator=torch.Generator().manual_seed(0)).split(10):
+        ...     spikes, state = neurons(piece, state)
+        ...     spikes.sum().backward()
+        ...     state = detached(state)
+    """
+    tensors = [part.detach() for part in state]
+    return cast(AnyState, tuple(tensors) if type(state) is tuple else type(state)(*tensors))
 
 
 class Unit(nn.Module):
@@ -58,15 +81,18 @@ class Unit(nn.Module):
 
         Args:
             current: ``[t, b, n]``, at least one step.
-            state: as returned by an earlier call; None: at rest.
+            state: as returned by an earlier call; None: at rest. Gradients flow into it: for truncated
+                backpropagation through time, give :func:`detached` state.
 
         Returns:
             Outputs ``[t, b, n]``, and the state to go on from.
 
         Raises:
             ValueError: the current has another shape, or the state is of another batch or number of neurons.
-            TypeError: the current is not of a floating-point type.
+            TypeError: the current is not of a floating-point type, or the state is of other neurons.
         """
+        if not isinstance(current, Tensor):
+            raise TypeError(f"{type(self).__name__}: current must be a tensor, got {type(current).__name__}")
         if current.dim() != 3 or len(current) < 1:
             raise ValueError(
                 f"{type(self).__name__}: current must have the shape [t, b, n] with at least one time step, got "
@@ -127,10 +153,17 @@ class Unit(nn.Module):
         if state is None:
             return rest
         wanted = list(current.shape[1:])
+        if not isinstance(state, tuple) or type(state) not in (tuple, type(rest)):
+            raise TypeError(
+                f"{type(self).__name__}: state must be what an earlier call of such neurons has returned, a "
+                f"{type(rest).__name__}, got {type(state).__name__}"
+            )
         if len(state) != len(rest) or any(list(part.shape) != wanted for part in state):
+            count = f"{len(rest)} tensor{'s' * (len(rest) > 1)}"
+            found = ", ".join(str(list(part.shape)) for part in state) or "none"
             raise ValueError(
-                f"{type(self).__name__}: state must hold {len(rest)} of shape {wanted}, as a step of the current, got "
-                f"{', '.join(str(list(part.shape)) for part in state) or 'none'}; start anew with state=None"
+                f"{type(self).__name__}: state must hold {count} of shape {wanted}, like a step of the current, got "
+                f"{found}; start anew with state=None"
             )
         return state
 
@@ -138,6 +171,10 @@ class Unit(nn.Module):
 
     def _set_number(self, name: str, value: Number, learn: Sequence[str]) -> None:
         """Keep a number under its name, as a parameter if it is learned, as a buffer otherwise."""
+        if not isinstance(value, (int, float, Tensor)) or isinstance(value, bool):
+            raise TypeError(
+                f"{type(self).__name__}: {name} must be a number or a tensor of one for each neuron, got {value!r}"
+            )
         tensor = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.get_default_dtype())
         if tensor.dim() > 1:
             raise ValueError(
@@ -159,8 +196,14 @@ class Unit(nn.Module):
             raise ValueError(f"{type(self).__name__}: {name} must lie in [0, 1), got {outside.flatten()[0].item():g}")
 
     def _check_learned(self, learn: Sequence[str], known: Sequence[str]) -> None:
-        if isinstance(learn, str) or not set(learn) <= set(known):
+        if not isinstance(learn, (tuple, list, set, frozenset)) or not set(learn) <= set(known):
             raise ValueError(f"{type(self).__name__}: learn must list some of {', '.join(known)}, got {learn!r}")
+
+    def _set_surrogate(self, surrogate: Surrogate) -> None:
+        if not isinstance(surrogate, Surrogate):
+            told = f"the class {surrogate.__name__}" if isinstance(surrogate, type) else repr(surrogate)
+            raise TypeError(f"{type(self).__name__}: surrogate must be a Surrogate, got {told}; try units.ATan()")
+        self.surrogate = surrogate
 
     def _per_neuron(self, value: Tensor, current: Tensor) -> Tensor:
         """Return one number for each neuron, ``[n]``, in the type of the current."""

@@ -37,8 +37,8 @@ def to_nir(model: Network, *, dt: float = SNNTORCH_DT) -> "nir.NIRGraph":
     * :class:`IF`: v̇ = R I; R = 1 / dt.
     * :class:`LeakyIntegrator`: node LI, a LIF without threshold and reset.
 
-    Numbers are one each a neuron; a learned decay is exported as it is used. Layers become dense weights, 0 where
-    nothing connects or is transmitted; without a bias they are ``Linear``.
+    Numbers are one each a neuron; a learned decay is exported as it is used, LIF whose decay has become 1 as IF.
+    Layers become dense weights, 0 where nothing connects or is transmitted; without a bias they are ``Linear``.
 
     NIR leaves to each simulator how time is discretized and with what potential neurons begin, and it only knows the
     reset to a value. So another simulator gives our spikes if it takes Euler steps of the same ``dt`` from 0 and

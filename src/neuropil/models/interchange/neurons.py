@@ -44,13 +44,17 @@ def node_of(nir: Any, name: str, unit: Unit, width: int, dt: float) -> Any:
     """Return the node for a unit of ``width`` neurons: its explicit Euler steps of ``dt`` are the unit's."""
     if not width:
         raise ValueError(f"to_nir: {name} must come after a linear layer, which says how many neurons there are")
-    node, decays = _NODES[type(unit)]
+    kind: type[Unit] = type(unit)
+    if type(unit) is LIF and bool((unit.effective_decay() == 1).all()):
+        kind = IF  # it has learned not to leak
+    node, decays = _NODES[kind]
     numbers: dict[str, Array] = {}
     for which, (tau, gain) in decays.items():
         decay = _per_neuron(name, getattr(unit, f"effective_{which}")(), width)
         if not (decay < 1).all():
             raise ValueError(
-                f"to_nir: {name}: {which} must be below 1 for NIR's {node}, which leaks, got {decay.max():g}"
+                f"to_nir: {name}: {which} must be below 1 for NIR's {node}, which leaks, got {decay.max():g}; try "
+                "clamping it to 0.999"
             )
         numbers[tau] = dt / (1 - decay)
         numbers[gain] = numbers[tau] / dt
@@ -63,7 +67,7 @@ def node_of(nir: Any, name: str, unit: Unit, width: int, dt: float) -> Any:
         if not (np.isfinite(threshold) & (threshold > 0)).all():
             raise ValueError(f"to_nir: {name}: threshold must be finite and above 0, got {threshold.min():g}")
         numbers |= {"v_threshold": threshold, "v_reset": np.zeros(width)}
-    return getattr(nir, node)(**numbers, metadata=unit_notes(unit, _names(type(unit))))
+    return getattr(nir, node)(**numbers, metadata=unit_notes(unit, _names(kind)))
 
 
 def _per_neuron(name: str, value: Tensor, width: int) -> Array:

@@ -25,5 +25,8 @@ def into_unit_interval(who: str, what: str, values: Tensor) -> Tensor:
         return values
     low, high = (float(bound) for bound in torch.aminmax(values.detach()))
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # so written, NaN is refused too
-        raise ValueError(f"{who}: {what} must lie in [0, 1], got values from {low:g} to {high:g}; try MinMax() before")
+        raise ValueError(
+            f"{who}: {what} must lie in [0, 1], got values from {low:g} to {high:g}; try Dataset.in_unit_range() for "
+            "pixels, or MinMax() for features"
+        )
     return values.clamp(0.0, 1.0)

@@ -19,8 +19,9 @@ lint: $(READY)  ## format, style and types
 	$(BIN)/mypy
 
 results: $(READY)  ## make the tables in results/ again, from data under NEUROPIL_DATA; takes days
-	for recipe in digits fashion-mnist cifar-10 rewiring-digits rewiring-fashion-mnist rewiring-interval sparse-training \
-			spiking-digits spiking-rewiring-digits spiking-fashion-mnist spiking-p-inter; do \
+	for recipe in digits fashion-mnist cifar-10 rewiring-digits rewiring-fashion-mnist rewiring-hebbian \
+			rewiring-interval sparse-training spiking-digits spiking-rewiring-digits spiking-fashion-mnist spiking-p-inter \
+			spiking-rewiring-fashion-mnist spiking-cifar-10; do \
 		$(BIN)/neuropil compare $$recipe && cp runs/$$recipe/results.csv results/$$recipe.csv || exit 1; \
 	done
 

@@ -1,11 +1,13 @@
 """Which units take part, and how often: dead and saturated ones, firing rates."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from neuropil.measure.evaluation import evaluation_mode
+from neuropil.measure.evaluation import run_watched
 from neuropil.units import Unit
 
 # activations whose output is bounded, with their bounds
@@ -73,8 +75,8 @@ def layer_activity(model: nn.Module, batch: Tensor) -> list[LayerActivity]:
     """
     found: list[LayerActivity] = []
 
-    def watch(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
-        def record(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+    def watch(name: str) -> Callable[..., None]:
+        def record(layer: nn.Module, _: Any, __: Any, output: Any) -> None:
             if isinstance(layer, Unit):
                 found.append(_firing(name, output[0]))
                 return
@@ -94,16 +96,11 @@ def layer_activity(model: nn.Module, batch: Tensor) -> list[LayerActivity]:
             shares = (float(flag.double().mean()) for flag in (dead, saturated))
             found.append(LayerActivity(name, len(dead), *shares))
 
-        return layer.register_forward_hook(record)
+        return record
 
     watched: tuple[type[nn.Module], ...] = (*_WATCHED, Unit)
-    handles = [watch(name, layer) for name, layer in model.named_modules() if isinstance(layer, watched)]
-    try:
-        with evaluation_mode(model):
-            model(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    layers = [(layer, watch(name)) for name, layer in model.named_modules() if isinstance(layer, watched)]
+    run_watched(model, batch, layers)
     return found
 
 

@@ -1,12 +1,13 @@
 """What a network costs: parameters, connections, multiply-accumulates."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from neuropil.connect import SparseLinear
-from neuropil.measure.evaluation import evaluation_mode
+from neuropil.measure.evaluation import run_watched
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def network_cost(model: nn.Module, sample: Tensor) -> Cost:
     connections = possible = multiply_accumulates = 0
     seen: set[nn.Module] = set()
 
-    def count(layer: nn.Linear | nn.Conv2d | SparseLinear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def count(layer: nn.Linear | nn.Conv2d | SparseLinear, _: Any, __: Any, output: Tensor) -> None:
         nonlocal connections, possible, multiply_accumulates
         if isinstance(layer, nn.Conv2d):
             positions = output.shape[-2] * output.shape[-1] * output.shape[0]
@@ -78,13 +79,7 @@ def network_cost(model: nn.Module, sample: Tensor) -> Cost:
             possible += layer.in_features * layer.out_features
 
     counted = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d | SparseLinear)]
-    handles = [layer.register_forward_hook(count) for layer in counted]
-    try:
-        with evaluation_mode(model):
-            model(sample)
-    finally:
-        for handle in handles:
-            handle.remove()
+    run_watched(model, sample, [(layer, count) for layer in counted])
     return Cost(
         parameters=count_parameters(model),
         connections=connections,

@@ -1,9 +1,10 @@
-"""Running a model in evaluation mode without leaving a trace."""
+"""Running a model in evaluation mode, watched or not, without leaving a trace."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -15,3 +16,21 @@ def evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def run_watched(model: nn.Module, batch: Tensor, watchers: Iterable[tuple[nn.Module, Callable[..., None]]]) -> None:
+    """Run a batch through a model in evaluation mode, with hooks that are gone afterwards.
+
+    Args:
+        model: any module.
+        batch: what it takes.
+        watchers: parts of the model, each with what is called after every call of it: with the part, its arguments,
+            those given by name, and its output.
+    """
+    handles: list[Any] = [part.register_forward_hook(watcher, with_kwargs=True) for part, watcher in watchers]
+    try:
+        with evaluation_mode(model):
+            model(batch)
+    finally:
+        for handle in handles:
+            handle.remove()

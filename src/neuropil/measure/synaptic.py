@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.connect import SparseLinear
-from neuropil.measure.evaluation import evaluation_mode
+from neuropil.measure.evaluation import run_watched
 
 ACCUMULATE_JOULES = 0.9e-12
 """Energy of a 32-bit floating-point addition in 45 nm CMOS: M. Horowitz, ISSCC 2014, 10.1109/ISSCC.2014.6757323."""
@@ -72,13 +72,7 @@ def synaptic_work(model: nn.Module, batch: Tensor) -> SynapticWork:
         numbers += float((others.sum(0) * fan_out).sum())
 
     counted = [layer for layer in model.modules() if isinstance(layer, nn.Linear | SparseLinear)]
-    handles = [layer.register_forward_hook(count, with_kwargs=True) for layer in counted]
-    try:
-        with evaluation_mode(model):
-            model(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    run_watched(model, batch, [(layer, count) for layer in counted])
     return SynapticWork(spikes / len(batch), numbers / len(batch))
 
 

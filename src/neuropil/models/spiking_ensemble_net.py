@@ -151,6 +151,8 @@ def spiking_ensemble_net(
     Reference:
         G2GNet, arXiv 2508.14140, by the same laboratory's public spiking code. Its table-1 scripts scale features
         otherwise (by the largest of a batch); here they are always scaled sample by sample.
+        Its frozen features are those of a pretrained ResNet; here they are those of the patch encoder as it starts,
+        unless trained weights are loaded into ``net.features``.
 
     Example:
         >>> import torch

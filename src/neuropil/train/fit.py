@@ -82,6 +82,9 @@ def fit(
     sources in no fixed order). The order of the data and the global random
     state that dropout uses are derived from the seed and the epoch, so nothing else needs to be kept.
 
+    The process keeps what memory it has freed from then on (:func:`neuropil.train.keep_memory`), and flushes subnormal
+    numbers to zero.
+
     Args:
         model: maps images ``[b, c, h, w]`` to logits ``[b, n_classes]``; trained on the device it is on.
         dataset: with or without a validation split.

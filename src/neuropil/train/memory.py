@@ -23,7 +23,7 @@ def keep_memory() -> bool:
     Otherwise every large tensor is taken from the system anew and given back, page by page: for the tensors of a
     spiking network, which hold all time steps, that takes longer than computing them (measured: 45 ms against 8 for a
     pass over 13 million potentials). For Linux with the GNU C library; elsewhere nothing is changed.
-    :func:`neuropil.train.fit` and the command's processes call it.
+    :func:`neuropil.train.fit` calls it.
     """
     if not sys.platform.startswith("linux"):
         return False

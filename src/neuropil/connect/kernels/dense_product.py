@@ -8,7 +8,8 @@ def dense_product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, narr
     """Return x Wᵀ + b, without a gradient, as ``F.linear`` does, in the type of x.
 
     In float32 on a CPU, oneDNN computes it where PyTorch has it: with AVX-512 on every maker's processors, for which
-    PyTorch's default library has only been seen to use half of their width (2.1 to 2.5 times as slow there).
+    PyTorch's default library has only been seen to use half of their width (1.6 to 2.3 times as slow there, see
+    benchmarks/results/events.csv).
 
     Args:
         x: ``[r, i]``, of any strides.

@@ -136,7 +136,8 @@ def test_csv_has_a_row_a_run(made_up: Any, tmp_path: Path) -> None:
         "neurons_without_output": "", "negative_weights": "", "hidden_firing_rate": "", "dead": "", "saturated": "",
         "synaptic_operations": "", "synaptic_multiply_accumulates": "", "energy_joules": "", "data": "digits",
         "hidden": "32 32",
-        "patches": "", "threads": "1", "torch": "2.13", "processor": "a processor", "commit": "abc1234", "date": "",
+        "patches": "", "precision": "float32", "threads": "1", "torch": "2.13", "processor": "a processor", "gpu": "",
+        "commit": "abc1234", "date": "",
     }  # fmt: skip
     assert (rows[-1]["status"], rows[-1]["test_accuracy"], rows[-1]["parameters"]) == ("running", "", "")
     assert rows[-1]["epochs"] == "2"

@@ -231,7 +231,8 @@ def test_saturated_units_are_told(few_digits, caplog):
     [
         ({"epochs": 0}, "fit: epochs must be at least 1, got 0"),
         ({"batch_size": 0}, "fit: batch_size must be at least 1, got 0"),
-        ({"precision": "float16"}, "fit: precision must be float32 or bfloat16, got 'float16'"),
+        ({"precision": "float16"}, "fit: precision must be one of float32, tf32, bfloat16, got 'float16'"),
+        ({"precision": "tf32"}, "fit: precision tf32 needs a model on a GPU, got one on cpu; try float32"),
         ({"clip_norm": 0.0}, "fit: clip_norm must be above 0, or None, got 0"),
         ({"clip_norm": -1.0}, "fit: clip_norm must be above 0, or None, got -1"),
     ],

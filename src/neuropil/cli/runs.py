@@ -31,6 +31,7 @@ DataRoot = Annotated[
     ),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of each run.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda or cuda:N. Runs at a time share a GPU.")]
 
 
 def compare(
@@ -40,6 +41,7 @@ def compare(
     data: DataRoot = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="cores / threads")] = None,
     threads: Threads = 1,
+    device: Device = "cpu",
     keep_checkpoints: Annotated[
         bool, typer.Option("--keep-checkpoints", help="Keep the trained weights of every run.")
     ] = False,
@@ -64,6 +66,7 @@ def compare(
             data_root=data,
             keep_checkpoints=keep_checkpoints,
             show_download=console.is_terminal,
+            device=device,
             on_progress=progress.update,
         )
     _show_results(folder, console)
@@ -84,6 +87,7 @@ def run(
     out: Out = None,
     data: DataRoot = None,
     threads: Threads = 1,
+    device: Device = "cpu",
 ) -> None:
     """Do one run of a recipe: one arm, one seed (all of its folds, where the recipe has folds); or go on with it where
     it was interrupted. Keeps its weights.
@@ -109,6 +113,7 @@ def run(
             data_root=data,
             keep_checkpoints=True,
             show_download=console.is_terminal,
+            device=device,
             on_progress=progress.update,
         )
     summaries = []

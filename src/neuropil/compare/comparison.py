@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from neuropil.compare.arms import Arm, expand_arms, run_folder, run_folds, run_recipe
+from neuropil.compare.devices import check_device
 from neuropil.compare.parallel import Task, do_tasks, refuse_foreign_folders
 from neuropil.compare.recipe import Recipe
 from neuropil.train.environment import usable_cores
@@ -21,6 +22,7 @@ def compare(
     data_root: str | os.PathLike[str] | None = None,
     keep_checkpoints: bool = False,
     show_download: bool = False,
+    device: str = "cpu",
     on_progress: Callable[[Sequence[Task]], None] | None = None,
 ) -> list[Task]:
     """Do every run of a recipe that is not done yet, in parallel processes.
@@ -36,14 +38,17 @@ def compare(
         data_root: where data is looked for, see :func:`neuropil.data.load`.
         keep_checkpoints: keep the trained weights of each run.
         show_download: show a progress bar where data must be downloaded.
+        device: where every run computes: ``cpu``, ``cuda`` or ``cuda:N``. Runs at a time share a GPU.
         on_progress: called about twice a second with all tasks.
 
     Returns:
         All runs, with their states.
 
     Raises:
-        ValueError: the recipe does not fit its data, or a folder belongs to another recipe. Nothing has run then.
+        ValueError: the device is not there, the recipe does not fit its data, or a folder belongs to another recipe.
+            Nothing has run then.
     """
+    check_device(device, recipe.training.precision)
     folder = Path(folder)
     arms = expand_arms(recipe)
     tasks = list_tasks(recipe, arms, recipe.seeds, folder)
@@ -58,6 +63,7 @@ def compare(
         data_root=data_root,
         keep_checkpoints=keep_checkpoints,
         show_download=show_download,
+        device=device,
         on_progress=on_progress,
     )
     return tasks

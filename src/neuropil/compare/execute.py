@@ -28,6 +28,7 @@ def execute(
     *,
     data_root: str | os.PathLike[str] | None = None,
     keep_checkpoint: bool = False,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Do one run, or the rest of it, in this process; return its summary.
 
@@ -36,11 +37,12 @@ def execute(
         folder: the run folder; a run that is done is not repeated.
         data_root: where data is looked for, see :func:`neuropil.data.load`.
         keep_checkpoint: keep the trained weights.
+        device: where to compute, as PyTorch names it.
 
     Raises:
         ValueError: the folder belongs to another recipe, or the data is missing or damaged.
     """
-    run = Run(folder, recipe)
+    run = Run(folder, recipe, device=device)
     if run.summary is not None:
         return run.summary
     with run.held(), _log_to(run.folder / "log.txt") as warnings:
@@ -48,7 +50,9 @@ def execute(
         dataset = split_data(dataset, recipe["data"])
         if "spiking" in recipe:
             dataset = dataset.in_unit_range()
-        net = build_network(recipe, dataset.input_shape, dataset.n_classes)
+        dataset = dataset.to(device)
+        # drawn on the CPU and moved: the same wirings and weights everywhere
+        net = build_network(recipe, dataset.input_shape, dataset.n_classes).to(device)
         training = recipe["training"]
         optimizer = _optimizer(net, training)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR
@@ -122,7 +126,7 @@ def build_network(
 
 def describe_network(net: EnsembleNet | SpikingEnsembleNet, input_shape: tuple[int, int, int]) -> dict[str, Any]:
     """Return size and density of a network, the density that of its hidden layers and a sparse read-out together."""
-    cost = network_cost(net, torch.zeros(1, *input_shape))
+    cost = network_cost(net, torch.zeros(1, *input_shape, device=next(net.parameters()).device))
     hidden = [layer for layer in net.hidden if isinstance(layer, nn.Linear | SparseLinear)]
     wired = [*hidden, net.readout] if isinstance(net.readout, SparseLinear) else hidden
     sparse = net.sparse_layers()

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from neuropil import data
+from neuropil.compare.devices import check_device
 from neuropil.compare.splits import split_data
 from neuropil.train.run import RunError, check_run_folder, read_json, read_metrics
 
@@ -62,6 +65,7 @@ def do_tasks(
     data_root: str | os.PathLike[str] | None = None,
     keep_checkpoints: bool = False,
     show_download: bool = False,
+    device: str = "cpu",
     on_progress: Callable[[Sequence[Task]], None] | None = None,
 ) -> None:
     """Do all tasks that are not done yet, ``jobs`` at a time; a task that fails does not stop the others.
@@ -73,11 +77,15 @@ def do_tasks(
         data_root: where data is looked for, see :func:`neuropil.data.load`.
         keep_checkpoints: keep the trained weights of each run.
         show_download: show a progress bar where data must be downloaded.
+        device: where all of them compute.
         on_progress: called about twice a second, and at the end.
 
     Raises:
-        ValueError: a folder belongs to another recipe, or data is missing or damaged. Nothing has run then.
+        ValueError: the device is not there, a folder belongs to another recipe, or data is missing or damaged. Nothing
+            has run then.
     """
+    for precision in {task.recipe["training"]["precision"] for task in tasks}:
+        check_device(device, precision)
     refuse_foreign_folders(tasks)
     for task in tasks:
         if task.summary is not None:
@@ -97,7 +105,9 @@ def do_tasks(
             while waiting and len(running) < jobs:
                 task = waiting.pop(0)
                 process = context.Process(
-                    target=_work, args=(task.recipe, task.folder, data_root, threads, keep_checkpoints), daemon=True
+                    target=_work,
+                    args=(task.recipe, task.folder, data_root, threads, keep_checkpoints, device),
+                    daemon=True,
                 )
                 process.start()
                 task.state = "running"
@@ -130,10 +140,9 @@ def _work(
     data_root: str | os.PathLike[str] | None,
     threads: int,
     keep_checkpoint: bool,
+    device: str,
 ) -> None:
     """Be the process of one run."""
-    import torch
-
     torch.set_flush_denormal(True)  # before any thread starts: they take the setting over
     torch.set_num_threads(threads)
     from neuropil.compare.execute import execute
@@ -144,7 +153,7 @@ def _work(
     failure = folder / "failure.json"
     try:
         failure.unlink(missing_ok=True)
-        execute(recipe, folder, data_root=data_root, keep_checkpoint=keep_checkpoint)
+        execute(recipe, folder, data_root=data_root, keep_checkpoint=keep_checkpoint, device=device)
     except Exception as error:
         if folder.is_dir():
             reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

@@ -115,7 +115,10 @@ class TrainingSection(_Section):
     weight_decay: float = Field(1e-4, ge=0, description="weight decay (coupled, but for adamw)")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum, for sgd")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate over the epochs")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: products under autocast")
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32",
+        description="tf32: factors of products rounded to 10 bits, on a GPU; bfloat16: products under autocast",
+    )
     clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient; null: not clipped")
 
 

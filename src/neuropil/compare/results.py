@@ -180,7 +180,7 @@ COLUMNS = (
     "multiply_accumulates", "seconds_per_epoch", "peak_memory_bytes", "kernels", "rewiring", "explored", "modularity",
     "neurons_without_input", "neurons_without_output", "negative_weights",
     "hidden_firing_rate", "dead", "saturated", "synaptic_operations", "synaptic_multiply_accumulates", "energy_joules",
-    "data", "hidden", "patches", "threads", "torch", "processor", "commit", "date",
+    "data", "hidden", "patches", "precision", "threads", "torch", "processor", "gpu", "commit", "date",
 )  # fmt: skip
 
 
@@ -245,6 +245,7 @@ def _row(recipe: Recipe, arm: Arm, run: RunResult, spread: Mapping[str, float]) 
         "data": recipe.data.name,
         "hidden": " ".join(str(width) for width in arm.hidden),
         "patches": recipe.model.patches,
+        "precision": recipe.training.precision,
     }
     return {key: "" if value is None else value for key, value in row.items()}
 

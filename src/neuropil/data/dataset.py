@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+_SPLITS = ("train", "test", "validation")
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -35,6 +37,10 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def to(self, device: torch.device | str) -> "Split":
+        """Return the same images and labels on another device."""
+        return Split(self.images.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +100,11 @@ class Dataset:
         scale = torch.where(std > 0, std, 1.0) * self.max_value
         return (images - mean * self.max_value) / scale
 
+    def to(self, device: torch.device | str) -> "Dataset":
+        """Return the same data on another device, as bytes: batches are then cut and normalized there."""
+        moved = {name: split and split.to(device) for name, split in vars(self).items() if name in _SPLITS}
+        return replace(self, **moved)
+
     def in_unit_range(self) -> "Dataset":
         """Return the same data with another :meth:`normalize`: pixels in [0, 1], neither centred nor scaled.
 
@@ -126,6 +137,8 @@ class Dataset:
         if batch_size < 1:
             raise ValueError(f"Dataset.batches: batch_size must be at least 1, got {batch_size}")
         order = None if generator is None else torch.randperm(len(split), generator=generator, device="cpu")
+        if order is not None:
+            order = order.to(split.images.device)
         return self._batches(split, batch_size, order)
 
     def _batches(self, split: Split, batch_size: int, order: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:

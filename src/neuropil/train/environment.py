@@ -12,12 +12,16 @@ import torch
 import neuropil
 
 # what can change the last bits of a result
-DECISIVE = ("torch", "processor", "threads")
+DECISIVE = ("torch", "processor", "gpu", "threads")
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "safetensors")
 
 
-def describe_environment() -> dict[str, str | int]:
-    """Return what is worth knowing of the machine: date, processor, threads, versions, commit."""
+def describe_environment(device: torch.device | str = "cpu") -> dict[str, str | int]:
+    """Return what is worth knowing of the machine: date, processor, threads, versions, commit.
+
+    Args:
+        device: where the work runs; of a GPU, its name is told too.
+    """
     facts: dict[str, str | int] = {
         "date": datetime.date.today().isoformat(),
         "neuropil": neuropil.__version__,
@@ -29,6 +33,8 @@ def describe_environment() -> dict[str, str | int]:
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
     }
+    if torch.device(device).type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
     return facts
 
 
@@ -49,7 +55,12 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """Return the commit of the source tree that neuropil was imported from, or "unknown" outside of one."""
+    """Return the commit of the source tree that neuropil was imported from, or "unknown" outside of one.
+
+    The environment variable ``NEUROPIL_COMMIT`` says it where a tree was copied without its history.
+    """
+    if told := os.environ.get("NEUROPIL_COMMIT"):
+        return told
     root = Path(neuropil.__file__).parents[2]
     if not (root / ".git").exists():
         return "unknown"

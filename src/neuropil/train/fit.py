@@ -21,13 +21,13 @@ from neuropil.randomness import derived_seed, stream
 from neuropil.rewire import Event, Rewirer, TopKast
 from neuropil.train.firing_rates import RatePenalty
 from neuropil.train.memory import PeakMemory, keep_memory
+from neuropil.train.precision import PRECISIONS, Precision, computing_in
 from neuropil.train.run import Run
 from neuropil.train.subnormals import flush_subnormals
 from neuropil.units import Unit
 
 logger = logging.getLogger(__name__)
 
-Precision = Literal["float32", "bfloat16"]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 _LOSS_CHECK_STEPS = 50  # how often the loss is looked at; looking stalls a GPU
@@ -93,7 +93,8 @@ def fit(
         batch_size: images a step, at least 1.
         loss: of logits and labels, averaged over the batch.
         scheduler: stepped after every epoch.
-        precision: ``bfloat16`` runs products under autocast; weights stay float32.
+        precision: ``tf32`` rounds the factors of products to 10 bits, on a GPU; ``bfloat16`` runs them under autocast;
+            weights stay float32.
         clip_norm: largest norm of the whole gradient; None: not clipped.
         seed: of data order and noise.
         run: where the run is kept; None: nowhere.
@@ -132,7 +133,8 @@ def fit(
     warned: set[str] = set()
     for epoch in range(done + 1, epochs + 1):
         started = time.perf_counter()
-        with _seeded(device, seed, epoch), rate_penalty.due(epoch, epochs) if rate_penalty else nullcontext():
+        penalized = rate_penalty.due(epoch, epochs) if rate_penalty else nullcontext()
+        with _seeded(device, seed, epoch), computing_in(precision), penalized:
             events: list[Event] = []
             trained = _train_epoch(
                 model, dataset, optimizer, loss, batch_size, autocast, clip_norm, stream(seed, "order", epoch),
@@ -217,7 +219,7 @@ def evaluate(
     device = next(model.parameters()).device
     total = correct = 0.0
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-    with evaluation_mode(model), autocast:
+    with evaluation_mode(model), computing_in(precision), autocast:
         for images, labels in dataset.batches(split, batch_size):
             images, labels = images.to(device), labels.to(device)
             logits = model(images).float()
@@ -339,8 +341,11 @@ def _check(
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"fit: {name} must be at least 1, got {value}")
-    if precision not in ("float32", "bfloat16"):
-        raise ValueError(f"fit: precision must be float32 or bfloat16, got {precision!r}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"fit: precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    device = next(model.parameters()).device.type
+    if precision == "tf32" and device != "cuda":
+        raise ValueError(f"fit: precision tf32 needs a model on a GPU, got one on {device}; try float32")
     if clip_norm is not None and clip_norm <= 0:
         raise ValueError(f"fit: clip_norm must be above 0, or None, got {clip_norm:g}")
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from torch import nn
 from torch.optim import Optimizer
@@ -39,6 +40,7 @@ class Run:
     Args:
         folder: where the run is kept.
         recipe: what makes this run what it is, as plain values (numbers, strings, lists, mappings).
+        device: where the run computes, for ``environment.json``.
 
     Raises:
         RunError: the folder was made by another recipe, or holds other things.
@@ -52,8 +54,11 @@ class Run:
         [{'epoch': 1, 'train_loss': 2.3}]
     """
 
-    def __init__(self, folder: str | os.PathLike[str], recipe: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], recipe: Mapping[str, Any], *, device: torch.device | str = "cpu"
+    ) -> None:
         self.folder = Path(folder)
+        self._device = device
         self.recipe = _plain(recipe)
         check_run_folder(self.folder, self.recipe)
         path = self.folder / "recipe.yaml"
@@ -63,7 +68,7 @@ class Run:
         # not there either where the run was killed right after its recipe was written
         environment = self.folder / "environment.json"
         if not environment.exists():
-            _write(environment, json.dumps(describe_environment(), indent=2) + "\n")
+            _write(environment, json.dumps(describe_environment(device), indent=2) + "\n")
 
     @property
     def summary(self) -> dict[str, Any] | None:
@@ -167,9 +172,13 @@ class Run:
         return sorted(self.folder.glob("checkpoint-*.safetensors"), reverse=True)
 
     def _warn_of_another_machine(self) -> None:
-        before, now = read_json(self.folder / "environment.json") or {}, describe_environment()
+        before, now = read_json(self.folder / "environment.json"), describe_environment(self._device)
+        if before is None:
+            return
         changed = [
-            f"{key} was {before[key]}, is {now[key]}" for key in DECISIVE if before.get(key, now[key]) != now[key]
+            f"{key} was {before.get(key, 'none')}, is {now.get(key, 'none')}"
+            for key in DECISIVE
+            if before.get(key) != now.get(key)
         ]
         if changed:
             logger.warning("%s goes on elsewhere (%s): the last bits may differ", self.folder, "; ".join(changed))

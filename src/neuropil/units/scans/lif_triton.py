@@ -1,7 +1,8 @@
 """Leaky integrate-and-fire neurons over a whole sequence, by Triton: on a GPU, what Numba does on a CPU.
 
-Each neuron of each sample is a column, and each column a thread that goes through time with its potential in a
-register. The equations, the rounding and the names are those of :mod:`neuropil.units.scans.lif_loops`.
+Each neuron of each sample is a column. A thread takes a few columns through time with their potentials in registers,
+and asks for what it needs of the next steps before it computes the present one: otherwise it would wait for memory
+in every step. The equations, the rounding and the names are those of :mod:`neuropil.units.scans.lif_loops`.
 """
 
 import struct
@@ -116,9 +117,12 @@ def forward(
     u = tl.load(start + column, mask=live)
     i = tl.load(current + column, mask=live)
     at = column  # within [t, b, n], whose size may be beyond 32 bits
+    if not constant:
+        next1 = tl.load(current + at + columns, mask=live & (steps > 1))
+        next2 = tl.load(current + at + columns + columns, mask=live & (steps > 2))
     for t in range(steps):
-        if not constant and t > 0:
-            i = tl.load(current + at, mask=live)
+        if not constant:
+            next3 = tl.load(current + (at + columns + columns) + columns, mask=live & (t + 3 < steps))
         if delayed and reset == "zero":
             u = tl.where(u > theta, 0.0, u)
         v = beta * u + i
@@ -134,6 +138,8 @@ def forward(
                 u = v - tl.where(fires, theta, 0.0)
             elif reset == "zero":
                 u = tl.where(fires, 0.0, v)
+        if not constant:
+            i, next1, next2 = next1, next2, next3
         at += columns
     tl.store(end + column, u, mask=live)
 
@@ -182,13 +188,19 @@ def backward(
     carried = tl.load(of_end + column, mask=live)  # gradient of what the next step starts from
     at = column + (steps.to(tl.int64) - 1) * columns
     v = tl.load(potentials + at, mask=live)
+    v1 = tl.load(potentials + at - columns, mask=live & (steps > 1))
+    v2 = tl.load(potentials + at - 2 * columns, mask=live & (steps > 2))
+    of_spike = tl.load(of_spikes + at, mask=live)
+    of_spike1 = tl.load(of_spikes + at - columns, mask=live & (steps > 1))
+    of_spike2 = tl.load(of_spikes + at - 2 * columns, mask=live & (steps > 2))
     through = tl.zeros([block], beta.dtype)  # gradient of the spikes that reset the potential, delayed
     total = tl.zeros([block], beta.dtype)
     of_decay = tl.zeros([block], tl.float64)
     of_threshold = tl.zeros([block], tl.float64)
     for t in range(steps - 1, -1, -1):
-        before = tl.load(potentials + at - columns, mask=live) if t > 0 else first
-        of_spike = tl.load(of_spikes + at, mask=live)
+        v3 = tl.load(potentials + at - 3 * columns, mask=live & (t > 2))
+        of_spike3 = tl.load(of_spikes + at - 3 * columns, mask=live & (t > 2))
+        before = tl.where(t > 0, v1, first)
         slope = surrogate_slope(v - theta, high, steep, code)
         if delayed:
             was_above = before > theta
@@ -236,7 +248,8 @@ def backward(
             total += now
         else:
             tl.store(of_current + at, now, mask=live)
-        v = before
+        v, v1, v2 = v1, v2, v3
+        of_spike, of_spike1, of_spike2 = of_spike1, of_spike2, of_spike3
         at -= columns
     if constant:
         tl.store(of_current + column, total, mask=live)

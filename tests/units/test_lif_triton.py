@@ -196,11 +196,8 @@ def test_not_on_a_cpu():
         LIF(kernel="triton")(torch.zeros(2, 1, 3))
 
 
-@pytest.mark.parametrize(("found", "chosen"), [(True, "triton"), (None, "torch")])
-def test_a_gpu_without_triton_goes_step_by_step(found, chosen, monkeypatch):
-    monkeypatch.setattr(units, "find_spec", lambda name: found)
-    assert units._compiler.__wrapped__("cuda") == chosen
-    assert units._compiler.__wrapped__("cpu") == "numba"
+def test_what_compiles_loops():
+    assert units._COMPILERS == {"cpu": "numba"} | ({"cuda": "triton"} if find_spec("triton") else {})
 
 
 def test_auto_is_numba_on_a_cpu():

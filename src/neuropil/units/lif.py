@@ -126,6 +126,11 @@ class LIF(Unit):
         """Names of the compiled kernels; none for a surrogate that they do not know."""
         return () if self.surrogate.code is None else ("numba", "triton")
 
+    @property
+    def traced(self) -> bool:
+        """True: the compiled scan is an operator of PyTorch's."""
+        return True
+
     def run(self, current: Tensor, state: State, kernel: str) -> tuple[Tensor, LIFState]:
         """Run a whole sequence in one compiled call."""
         from neuropil.units.scans.lif import scan

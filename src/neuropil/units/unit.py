@@ -3,7 +3,6 @@
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
-from functools import cache
 from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
@@ -18,12 +17,8 @@ Number = float | Tensor
 KERNELS = ("auto", "numba", "torch", "triton")
 
 
-@cache
-def _compiler(device: str) -> str:
-    """Return what compiles loops for a type of device; ``torch`` where nothing does."""
-    if device == "cuda" and find_spec("triton") is None:  # PyTorch for Windows comes without it
-        return "torch"
-    return {"cpu": "numba", "cuda": "triton"}.get(device, "torch")
+# what compiles loops for a type of device; PyTorch for Windows comes without Triton
+_COMPILERS = {"cpu": "numba"} | ({"cuda": "triton"} if find_spec("triton") else {})
 
 
 AnyState = TypeVar("AnyState", bound=State)
@@ -115,6 +110,11 @@ class Unit(nn.Module):
         """Names of the kernels that :meth:`run` knows."""
         return ()
 
+    @property
+    def traced(self) -> bool:
+        """Whether ``torch.compile`` can take :meth:`run` into its graph; otherwise it unrolls :meth:`step`."""
+        return False
+
     def run_steps(self, current: Tensor, state: State) -> tuple[Tensor, State]:
         """Run a whole sequence step by step, under autograd: what compiled loops must agree with."""
         outputs = []
@@ -126,10 +126,10 @@ class Unit(nn.Module):
     def chosen_kernel(self, current: Tensor) -> str:
         """Return the name of the kernel that computes this current."""
         place = "torch"
-        if current.dtype in (torch.float32, torch.float64) and not torch.compiler.is_compiling():
+        if current.dtype in (torch.float32, torch.float64) and (self.traced or not torch.compiler.is_compiling()):
             # Triton's interpreter runs anywhere
             interpreted = self.kernel == "triton" and os.environ.get("TRITON_INTERPRET") == "1"
-            place = "triton" if interpreted else _compiler(current.device.type)
+            place = "triton" if interpreted else _COMPILERS.get(current.device.type, "torch")
         if place not in self.compiled:
             place = "torch"
         if self.kernel == "auto":

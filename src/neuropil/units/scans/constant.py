@@ -1,5 +1,6 @@
 """A current that is the same at every time step is read once, and gets one gradient."""
 
+import torch
 from torch import Tensor
 
 
@@ -7,12 +8,13 @@ def read_once(current: Tensor) -> Tensor:
     """Return the one step ``[1, b, n]`` that an expanded current repeats, or the current as it is.
 
     The gradient goes straight to what was expanded, as the sum over time, which spares a gradient ``[t, b, n]``. Where
-    that would not give everyone their gradient (a leaf, a current that keeps its own), the current is left as it is.
+    that would not give everyone their gradient (a leaf, a current that keeps its own), and under ``torch.compile``,
+    which knows no graph yet, the current is left as it is.
 
     Args:
         current: ``[t, b, n]``.
     """
-    if len(current) == 1 or current.stride(0) != 0:
+    if len(current) == 1 or current.stride(0) != 0 or torch.compiler.is_compiling():
         return current
     if not current.requires_grad:
         return current[:1]

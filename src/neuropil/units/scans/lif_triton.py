@@ -14,8 +14,8 @@ from torch import Tensor
 
 from neuropil.units.scans.lif import Dynamics
 
-# a column a thread: there are rarely more columns than a GPU has threads, and none can be cut along time
-_BLOCK = 128
+# two columns a thread, whose loads are then 8 bytes wide: measured on an H200, 84 % of the bandwidth of a copy
+_BLOCK = 256
 _WARPS = 4
 
 

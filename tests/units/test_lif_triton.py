@@ -197,7 +197,7 @@ def test_not_on_a_cpu():
 
 
 def test_what_compiles_loops():
-    assert units._COMPILERS == {"cpu": "numba"} | ({"cuda": "triton"} if find_spec("triton") else {})
+    assert {"cpu": "numba"} | ({"cuda": "triton"} if find_spec("triton") else {}) == units._COMPILERS
 
 
 def test_auto_is_numba_on_a_cpu():

@@ -75,17 +75,44 @@ def test_a_state_says_what_it_holds(make):
         assert all(hasattr(state, name) for name in state._fields)
 
 
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # PyTorch's own
-def test_torch_compile():
-    unit = LIF(learn=["decay", "threshold"])
-    current = drive(unit, steps=3).requires_grad_()
-    compiled = torch.compile(unit, backend="aot_eager")
-    outputs, state = compiled(current)
-    expected, end = unit(current)
-    torch.testing.assert_close(outputs, expected)
-    torch.testing.assert_close(state.potential, end.potential)
-    (gradient,) = torch.autograd.grad(outputs.sum(), current)
-    torch.testing.assert_close(gradient, torch.autograd.grad(expected.sum(), current)[0])
+SHOULD_NOT = "ignore:.*should not be instantiated:DeprecationWarning"  # PyTorch's own
+
+
+@pytest.mark.filterwarnings(SHOULD_NOT)
+@pytest.mark.parametrize("is_constant", [False, True], ids=["varying", "constant"])
+@pytest.mark.parametrize("make", UNITS.values(), ids=UNITS)
+def test_torch_compile(make, is_constant, run):
+    unit = make()
+    current = drive(unit, steps=1 if is_constant else 3)
+
+    def whole(current, state=None):
+        return unit(current.expand(3, -1, -1), state)
+
+    torch.compiler.reset()
+    whole.zero_grad, whole.named_parameters = unit.zero_grad, unit.named_parameters
+    compiled = torch.compile(whole, backend="aot_eager", fullgraph=True)
+    compiled.zero_grad, compiled.named_parameters = unit.zero_grad, unit.named_parameters
+    for state in (None, unit(current)[1]):
+        found, expected = run(compiled, current, state), run(whole, current, state)
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.filterwarnings(SHOULD_NOT)
+@pytest.mark.parametrize("make", [LIF, IF, CurrentLIF, LeakyIntegrator])
+def test_a_compiled_graph_holds_no_loop_over_time(make):
+    graphs = []
+
+    def keep(graph, _):
+        graphs.append(graph)
+        return graph
+
+    torch.compiler.reset()
+    torch.compile(make(), backend=keep, fullgraph=True)(torch.rand(200, 2, 3))
+    called = [str(node.target) for node in graphs[0].graph.nodes if node.op == "call_function"]
+    assert any("neuropil" in name for name in called)
+    assert len(called) < 60
 
 
 # a current that is the same at every step

@@ -137,6 +137,11 @@ class AdaptiveLIF(LIF):
         """Names of the compiled kernels; none for a surrogate that they do not know."""
         return () if self.surrogate.code is None else ("numba",)
 
+    @property
+    def traced(self) -> bool:
+        """False: ``torch.compile`` unrolls the steps."""
+        return False
+
     def run(self, current: Tensor, state: State, kernel: str) -> tuple[Tensor, AdaptiveLIFState]:  # type: ignore[override]
         """Run a whole sequence in one compiled call."""
         from neuropil.units.scans.adaptive_lif import scan

@@ -105,6 +105,11 @@ class CurrentLIF(LIF):
         """Names of the compiled kernels; none for a surrogate that they do not know."""
         return () if self.surrogate.code is None else ("numba",)
 
+    @property
+    def traced(self) -> bool:
+        """True: compiled scans are operators of PyTorch's."""
+        return True
+
     def run(self, current: Tensor, state: State, kernel: str) -> tuple[Tensor, CurrentLIFState]:  # type: ignore[override]
         """Run a whole sequence in two compiled calls: first the currents, then the potentials."""
         from neuropil.units.scans.leaky import scan

@@ -74,6 +74,11 @@ class LeakyIntegrator(Unit):
         """Names of the compiled kernels."""
         return ("numba",)
 
+    @property
+    def traced(self) -> bool:
+        """True: compiled scans are operators of PyTorch's."""
+        return True
+
     def run(self, current: Tensor, state: State, kernel: str) -> tuple[Tensor, LeakyIntegratorState]:
         """Run a whole sequence in one compiled call."""
         from neuropil.units.scans.leaky import scan

@@ -1,0 +1,117 @@
+"""Where the weights and the sources of a wiring lie, once each row of blocks has a matrix of its own to multiply."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from neuropil.connect.wiring import Wiring
+
+# matrix units and wide copies want 16 bytes at once: 8 numbers of 16 bits
+_ALIGNED = 8
+# rows of blocks with unlike numbers of sources are padded to the largest while that adds no more than this share
+_MOST_PADDING = 0.25
+NOBODY, ONE = -1, -2
+
+
+@dataclass(frozen=True, eq=False)
+class Gathering:
+    """A wiring laid out for products on a GPU, as tensors on one device.
+
+    Row i of the block grid reads a number of sources. Each gets a slot; the slots of a row follow each other, then
+    come one that is always 1 where there is a bias, and empty ones up to an aligned width.
+
+    Attributes:
+        wiring: what was laid out.
+        rows: target positions in a row of blocks.
+        edges: where the slots of each row of blocks begin, and where the last ones end.
+        width: number of slots in a row of blocks, where they all have the same; else 0.
+        sources: int32 ``[slots]``, the source neuron in each slot; ``NOBODY``: 0, ``ONE``: 1. None: slots are
+            sources, in order, and nothing need be gathered.
+        stored: int32 ``[slots]``, which row of the stored weights, ``[n_blocks · columns, rows]``, belongs to each
+            slot; ``NOBODY``: zeros, ``ONE``: the bias.
+        own: int32 ``[slots]``, the row of blocks of each slot.
+        holds_bias: whether slots hold the bias; without a gather they cannot.
+        as_stored: whether slots are stored weights, in order.
+        readers: int32, the slots that read each source, ascending: compressed rows.
+        pointers: int32 ``[in_features + 1]``, where each source's begin in ``readers``.
+        order: int32 ``[positions]``, target neuron at each position or ``NOBODY``; None: positions are neurons.
+        position: int32 ``[out_features]``, position of each target neuron; None: likewise.
+    """
+
+    wiring: Wiring
+    rows: int
+    edges: tuple[int, ...]
+    width: int
+    sources: Tensor | None
+    stored: Tensor
+    own: Tensor
+    holds_bias: bool
+    as_stored: bool
+    readers: Tensor
+    pointers: Tensor
+    order: Tensor | None
+    position: Tensor | None
+
+    @property
+    def slots(self) -> int:
+        """Number of slots."""
+        return self.edges[-1]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows of blocks."""
+        return len(self.edges) - 1
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.stored.device
+
+    @classmethod
+    def of(cls, wiring: Wiring, *, bias: bool, device: torch.device) -> "Gathering":
+        """Lay a wiring out."""
+        rows, columns = wiring.block
+        reads = np.diff(wiring.indptr) * columns
+        source = wiring.in_order.reshape(-1, columns)[wiring.indices].ravel().astype(np.int64)
+        in_place = len(set(reads.tolist())) == 1 and reads[0] % _ALIGNED == 0
+        in_place = in_place and np.array_equal(source, np.arange(wiring.in_features))
+        extra = 0 if in_place else int(bias)
+        widths = -(-(reads + extra) // _ALIGNED) * _ALIGNED
+        if widths.max() * len(widths) <= (1 + _MOST_PADDING) * widths.sum():
+            widths[:] = widths.max()
+        first = np.concatenate([[0], np.cumsum(widths)])
+        own = np.repeat(np.arange(len(reads)), reads)
+        slot = first[own] + np.arange(len(source)) - np.repeat(np.cumsum(reads) - reads, reads)
+        sources, stored = (np.full(first[-1], NOBODY, dtype=np.int64) for _ in range(2))
+        sources[slot], stored[slot] = source, np.arange(len(source))
+        if extra:
+            sources[first[:-1] + reads] = stored[first[:-1] + reads] = ONE
+        real = slot[source >= 0]
+        readers = real[np.argsort(sources[real], kind="stable")]
+        pointers = np.concatenate([[0], np.cumsum(np.bincount(sources[real], minlength=wiring.in_features))])
+        order, position = wiring.out_order, np.empty(wiring.out_features, dtype=np.int64)
+        position[order[order >= 0]] = np.flatnonzero(order >= 0)
+        ordered = len(order) == len(position) and np.array_equal(position, np.arange(len(position)))
+
+        def there(array: NDArray[Any]) -> Tensor:
+            return torch.from_numpy(array.astype(np.int32)).to(device)
+
+        return cls(
+            wiring=wiring,
+            rows=rows,
+            edges=tuple(first.tolist()),
+            width=int(widths[0]) if len(set(widths.tolist())) == 1 else 0,
+            sources=None if in_place else there(sources),
+            stored=there(stored),
+            own=there(np.repeat(np.arange(len(reads)), widths)),
+            holds_bias=bool(extra),
+            as_stored=np.array_equal(stored, np.arange(len(source))),
+            readers=there(readers),
+            pointers=there(pointers),
+            order=None if ordered else there(order),
+            position=None if ordered else there(position),
+        )

@@ -1,6 +1,10 @@
 """Where the weights and the sources of a wiring lie, once each row of blocks has a matrix of its own to multiply."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -25,36 +29,34 @@ class Gathering:
     come one that is always 1 where there is a bias, and empty ones up to an aligned width.
 
     Attributes:
-        wiring: what was laid out.
-        rows: target positions in a row of blocks.
-        edges: where the slots of each row of blocks begin, and where the last ones end.
-        width: number of slots in a row of blocks, where they all have the same; else 0.
         sources: int32 ``[slots]``, the source neuron in each slot; ``NOBODY``: 0, ``ONE``: 1. None: slots are
             sources, in order, and nothing need be gathered.
         stored: int32 ``[slots]``, which row of the stored weights, ``[n_blocks · columns, rows]``, belongs to each
             slot; ``NOBODY``: zeros, ``ONE``: the bias.
         own: int32 ``[slots]``, the row of blocks of each slot.
-        holds_bias: whether slots hold the bias; without a gather they cannot.
-        as_stored: whether slots are stored weights, in order.
         readers: int32, the slots that read each source, ascending: compressed rows.
         pointers: int32 ``[in_features + 1]``, where each source's begin in ``readers``.
         order: int32 ``[positions]``, target neuron at each position or ``NOBODY``; None: positions are neurons.
         position: int32 ``[out_features]``, position of each target neuron; None: likewise.
+        rows: target positions in a row of blocks.
+        out_features: number of target neurons.
+        holds_bias: whether slots hold the bias; without a gather they cannot.
+        as_stored: whether slots are stored weights, in order.
+        edges: where the slots of each row of blocks begin, and where the last ones end.
     """
 
-    wiring: Wiring
-    rows: int
-    edges: tuple[int, ...]
-    width: int
     sources: Tensor | None
     stored: Tensor
     own: Tensor
-    holds_bias: bool
-    as_stored: bool
     readers: Tensor
     pointers: Tensor
     order: Tensor | None
     position: Tensor | None
+    rows: int
+    out_features: int
+    holds_bias: bool
+    as_stored: bool
+    edges: tuple[int, ...]
 
     @property
     def slots(self) -> int:
@@ -66,10 +68,11 @@ class Gathering:
         """Number of rows of blocks."""
         return len(self.edges) - 1
 
-    @property
-    def device(self) -> torch.device:
-        """Where the tensors are."""
-        return self.stored.device
+    @cached_property
+    def width(self) -> int:
+        """Number of slots in a row of blocks, where they all have the same; else 0."""
+        width = self.edges[1]
+        return width if all(edge == i * width for i, edge in enumerate(self.edges)) else 0
 
     @classmethod
     def of(cls, wiring: Wiring, *, bias: bool, device: torch.device) -> "Gathering":
@@ -101,17 +104,48 @@ class Gathering:
             return torch.from_numpy(array.astype(np.int32)).to(device)
 
         return cls(
-            wiring=wiring,
-            rows=rows,
-            edges=tuple(first.tolist()),
-            width=int(widths[0]) if len(set(widths.tolist())) == 1 else 0,
             sources=None if in_place else there(sources),
             stored=there(stored),
             own=there(np.repeat(np.arange(len(reads)), widths)),
-            holds_bias=bool(extra),
-            as_stored=np.array_equal(stored, np.arange(len(source))),
             readers=there(readers),
             pointers=there(pointers),
             order=None if ordered else there(order),
             position=None if ordered else there(position),
+            rows=rows,
+            out_features=wiring.out_features,
+            holds_bias=bool(extra),
+            as_stored=np.array_equal(stored, np.arange(len(source))),
+            edges=tuple(first.tolist()),
         )
+
+    # as operators take it
+
+    def tensors(self) -> list[Tensor]:
+        """Return all tensors, empty ones for None."""
+        parts = (self.sources, self.stored, self.own, self.readers, self.pointers, self.order, self.position)
+        return [self.stored[:0] if part is None else part for part in parts]
+
+    def numbers(self) -> list[int]:
+        """Return everything else."""
+        return [self.rows, self.out_features, int(self.holds_bias), int(self.as_stored), *self.edges]
+
+    @classmethod
+    def from_parts(cls, tensors: Sequence[Tensor], numbers: Sequence[int]) -> "Gathering":
+        """Return what :meth:`tensors` and :meth:`numbers` have described."""
+        sources, stored, own, readers, pointers, order, position = tensors
+        rows, out_features, holds_bias, as_stored, *edges = numbers
+        return cls(
+            sources if len(sources) else None, stored, own, readers, pointers, order if len(order) else None,
+            position if len(position) else None, rows, out_features, bool(holds_bias), bool(as_stored), tuple(edges),
+        )  # fmt: skip
+
+
+_HAS_TRITON = find_spec("triton") is not None  # PyTorch for Windows comes without it
+_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def gathering_on(device: torch.device, wiring: Wiring, *, bias: bool) -> Gathering | None:
+    """Return a wiring laid out on a device; None where Triton does not compute, or not this wiring."""
+    if wiring.block == (1, 1) or not _HAS_TRITON or not (device.type == "cuda" or _INTERPRETED):
+        return None
+    return Gathering.of(wiring, bias=bias, device=device)

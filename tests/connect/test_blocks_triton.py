@@ -197,7 +197,11 @@ def test_the_operator_is_well_formed(p_inter):
     ours, _ = layers(Ensembles(n_groups=4, p_inter=p_inter, block=("group", 1)).wire(32, 16, generator=generator()))
     g = ours._gathering
     given = (draw(3, 32).requires_grad_(), ours.weight, ours.bias, g.tensors(), g.numbers(), torch.float64)
-    torch.library.opcheck(product, given, test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
+    torch.library.opcheck(
+        product,
+        given,
+        test_utils=("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic"),
+    )
 
 
 @runs
@@ -272,10 +276,17 @@ def test_how_a_wiring_is_laid_out():
     assert g.sources.tolist() == [0, 2, -2, -1, -1, -1, -1, -1, 2, -2, -1, -1, -1, -1, -1, -1]
     assert g.stored.tolist() == [0, 1, -2, -1, -1, -1, -1, -1, 2, -2, -1, -1, -1, -1, -1, -1]
     assert g.own.tolist() == [0] * 8 + [1] * 8
-    assert (g.readers.tolist(), g.pointers.tolist()) == ([0, 1, 8], [0, 1, 1, 3])
+    assert (g.readers.tolist(), g.pointers) == ([0, -1, 1, -1, -1, 8], None)
     assert (g.order.tolist(), g.position.tolist()) == ([0, 2, 1, 3], [0, 2, 1, 3])
     parts = Gathering.from_parts(g.tensors(), g.numbers())
     assert (parts.edges, parts.rows, parts.holds_bias, parts.as_stored) == (g.edges, 2, True, False)
+
+
+def test_many_rows_of_blocks_keep_a_list_of_readers():
+    wiring = Wiring(2, 80, [*range(40), 7], [*[1] * 40, 0], block=(2, 1))
+    g = Gathering.of(wiring, bias=False, device=torch.device("cpu"))
+    assert g.pointers.tolist() == [0, 1, 41]
+    assert g.readers.tolist() == [56, *range(0, 56, 8), 57, *range(64, 320, 8)]
 
 
 @installed
@@ -331,11 +342,11 @@ def test_compiles_for_a_gpu(dtype, monkeypatch, tmp_path):
     if not find_spec("triton.backends.nvidia"):
         pytest.skip("Triton is installed without its compiler for CUDA")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    kernels = {name: getattr(blocks_triton, name) for name in ("gather", "add", "pack")}
+    kernels = {name: getattr(blocks_triton, name) for name in ("gather", "add")}
     kernels |= {name: getattr(events_triton, name) for name in ("find", "multiply")}
     catches = {name: Catch() for name in kernels}
     for name, catch in catches.items():
-        monkeypatch.setattr(blocks_triton if name in ("gather", "add", "pack") else events_triton, name, catch)
+        monkeypatch.setattr(blocks_triton if name in ("gather", "add") else events_triton, name, catch)
     pattern = Ensembles(n_groups=4, block=("group", 1), grouping="random")
     layer = SparseLinear(pattern.wire(32, 16, generator=generator()), kernel="blocks", dtype=dtype)
     layer._gathering = Gathering.of(layer.wiring, bias=True, device=torch.device("cpu"))
@@ -343,7 +354,7 @@ def test_compiles_for_a_gpu(dtype, monkeypatch, tmp_path):
     layer(x).sum().backward()
     events_triton.event_product(x.detach(), x.detach().t())
     assert {name: len(catch.launches) for name, catch in catches.items()} == {
-        "gather": 3, "add": 1, "pack": 2, "find": 1, "multiply": 1
+        "gather": 3, "add": 1, "find": 1, "multiply": 1
     }  # fmt: skip
     for name, catch in catches.items():
         for given, options in catch.launches:

@@ -63,24 +63,27 @@ def forward(
     g: Gathering, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the product, and the sources and weights in slots that :func:`backward` needs."""
-    from neuropil.connect.kernels import blocks_triton
+    from neuropil.connect.kernels.blocks_triton import Weights, run_gather
 
-    if g.sources is None:
-        slots = sources_as_slots(x, dtype)
-    else:
-        slots = x.new_empty(len(x), g.slots, dtype=dtype)
-        blocks_triton.run_gather(x if x.stride(1) == 1 else x.contiguous(), g.sources, slots)
+    b, weights = len(x), None
     if g.as_stored:
         packed = weights_as_slots(g, weight, dtype)
     else:
-        packed = weight.new_empty(g.slots, g.rows, dtype=dtype)
-        blocks_triton.run_pack(weight.contiguous(), bias, g.stored, g.own, g.order, packed, back=False)
-    y = slots.new_empty(len(x), g.n_rows * g.rows)
-    for sources, weights, targets in _matrices(g, slots, packed, y):
-        torch.bmm(sources, weights, out=targets)
+        packed = weight.new_empty((g.slots, g.rows), dtype=dtype)
+        weights = Weights(weight.contiguous(), bias, packed, g.stored, g.own, g.order)
+    if g.sources is None:
+        slots = sources_as_slots(x, dtype)
+        if weights is not None:
+            run_gather(None, None, slots, weights)
+    else:
+        slots = x.new_empty((b, g.slots), dtype=dtype)
+        run_gather(x if x.stride(1) == 1 else x.contiguous(), g.sources, slots, weights)
+    y = x.new_empty((b, g.n_rows * g.rows), dtype=dtype)
+    for sources, matrix, targets in _matrices(g, slots, packed, y):
+        torch.bmm(sources, matrix, out=targets)
     if g.position is not None:
-        products, y = y, y.new_empty(len(x), g.out_features)
-        blocks_triton.run_gather(products, g.position, y)
+        products, y = y, y.new_empty((b, g.out_features))
+        run_gather(products, g.position, y, None)
     if bias is not None and not g.holds_bias:
         y += bias.to(dtype)
     return y, slots, packed
@@ -95,36 +98,36 @@ def backward(
     wanted: tuple[bool, bool, bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Return the gradients of what was ``given``, input, weights and bias, where they are ``wanted``."""
-    from neuropil.connect.kernels import blocks_triton
+    from neuropil.connect.kernels.blocks_triton import Weights, run_gather, run_sum
 
     x, weight, bias = given
-    of_x = of_weight = of_bias = None
+    of_x = of_slots = of_weight = of_bias = weights = None
     gradient = gradient.contiguous()
+    b = len(gradient)
     if bias is not None and wanted[2] and not g.holds_bias:
         of_bias = gradient.sum(0).to(bias.dtype)
     if g.order is not None:
-        of_y, gradient = gradient, gradient.new_empty(len(gradient), len(g.order))
-        blocks_triton.run_gather(of_y, g.order, gradient)
+        of_y, gradient = gradient, gradient.new_empty((b, len(g.order)))
+        run_gather(of_y, g.order, gradient, None)
     if wanted[0]:
-        of_slots = gradient.new_empty(len(gradient), g.slots)
-        for sources, weights, targets in _matrices(g, of_slots, packed, gradient):
-            torch.bmm(targets, weights.mT, out=sources)
-        if g.sources is None:
-            of_x = of_slots.to(x.dtype)
-        else:
-            of_x = x.new_empty(x.shape)
-            blocks_triton.run_sum(of_slots, g.readers, g.pointers, of_x)
+        of_slots = gradient.new_empty((b, g.slots))
+        for sources, matrix, targets in _matrices(g, of_slots, packed, gradient):
+            torch.bmm(targets, matrix.mT, out=sources)
+        of_x = of_slots.to(x.dtype) if g.sources is None else x.new_empty(x.shape)
     if wanted[1] or (wanted[2] and g.holds_bias):
         of_packed = packed.new_empty(packed.shape)
-        for sources, weights, targets in _matrices(g, slots, of_packed, gradient):
-            torch.bmm(sources.mT, targets, out=weights)
+        for sources, matrix, targets in _matrices(g, slots, of_packed, gradient):
+            torch.bmm(sources.mT, targets, out=matrix)
         if g.as_stored:
             of_weight = of_packed.to(weight.dtype).view(weight.shape)
         else:
             of_weight = weight.new_empty(weight.shape)
             if g.holds_bias and bias is not None:
                 of_bias = bias.new_empty(bias.shape)
-            blocks_triton.run_pack(of_weight, of_bias, g.stored, g.own, g.order, of_packed, back=True)
+            weights = Weights(of_weight, of_bias, of_packed, g.stored, g.own, g.order)
+    adds = g.sources is not None and of_x is not None
+    if adds or weights is not None:
+        run_sum(of_slots if adds else None, g.readers, g.pointers, x if of_x is None else of_x, weights)
     return of_x, of_weight if wanted[1] else None, of_bias if wanted[2] else None
 
 
@@ -155,12 +158,12 @@ def _matrices(g: Gathering, slots: Tensor, packed: Tensor, targets: Tensor) -> l
 
     All rows of blocks in one, where they are equally wide; else one by one.
     """
-    b = len(slots)
-    if g.width:
+    if width := g.width:
+        b, n, o = len(slots), g.n_rows, g.rows
         return [(
-            slots.view(b, g.n_rows, g.width).transpose(0, 1),
-            packed.view(g.n_rows, g.width, g.rows),
-            targets.view(b, g.n_rows, g.rows).transpose(0, 1),
+            slots.as_strided((n, b, width), (width, n * width, 1)),
+            packed.view(n, width, o),
+            targets.as_strided((n, b, o), (o, n * o, 1)),
         )]  # fmt: skip
     return [
         (slots[None, :, first:last], packed[None, first:last], targets[None, :, i * g.rows : (i + 1) * g.rows])

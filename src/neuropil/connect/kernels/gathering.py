@@ -18,6 +18,8 @@ from neuropil.connect.wiring import Wiring
 _ALIGNED = 8
 # rows of blocks with unlike numbers of sources are padded to the largest while that adds no more than this share
 _MOST_PADDING = 0.25
+# up to so many rows of blocks, who reads a source is a table
+_FEW_ROWS = 32
 NOBODY, ONE = -1, -2
 
 
@@ -34,8 +36,9 @@ class Gathering:
         stored: int32 ``[slots]``, which row of the stored weights, ``[n_blocks · columns, rows]``, belongs to each
             slot; ``NOBODY``: zeros, ``ONE``: the bias.
         own: int32 ``[slots]``, the row of blocks of each slot.
-        readers: int32, the slots that read each source, ascending: compressed rows.
-        pointers: int32 ``[in_features + 1]``, where each source's begin in ``readers``.
+        readers: int32, the slots that read each source: for few rows of blocks ``[n_rows · in_features]``, the slot in
+            each row or ``NOBODY``; for many compressed rows, ascending.
+        pointers: int32 ``[in_features + 1]``, where the rows begin in ``readers``; None: it has no such rows.
         order: int32 ``[positions]``, target neuron at each position or ``NOBODY``; None: positions are neurons.
         position: int32 ``[out_features]``, position of each target neuron; None: likewise.
         rows: target positions in a row of blocks.
@@ -49,7 +52,7 @@ class Gathering:
     stored: Tensor
     own: Tensor
     readers: Tensor
-    pointers: Tensor
+    pointers: Tensor | None
     order: Tensor | None
     position: Tensor | None
     rows: int
@@ -93,8 +96,13 @@ class Gathering:
         sources[slot], stored[slot] = source, np.arange(len(source))
         if extra:
             sources[first[:-1] + reads] = stored[first[:-1] + reads] = ONE
+        few = len(reads) <= _FEW_ROWS
         real = slot[source >= 0]
-        readers = real[np.argsort(sources[real], kind="stable")]
+        if few:
+            readers = np.full((len(reads), wiring.in_features), NOBODY, dtype=np.int64)
+            readers[own[source >= 0], sources[real]] = real
+        else:
+            readers = real[np.argsort(sources[real], kind="stable")]
         pointers = np.concatenate([[0], np.cumsum(np.bincount(sources[real], minlength=wiring.in_features))])
         order, position = wiring.out_order, np.empty(wiring.out_features, dtype=np.int64)
         position[order[order >= 0]] = np.flatnonzero(order >= 0)
@@ -107,8 +115,8 @@ class Gathering:
             sources=None if in_place else there(sources),
             stored=there(stored),
             own=there(np.repeat(np.arange(len(reads)), widths)),
-            readers=there(readers),
-            pointers=there(pointers),
+            readers=there(readers.ravel()),
+            pointers=None if few else there(pointers),
             order=None if ordered else there(order),
             position=None if ordered else there(position),
             rows=rows,
@@ -135,9 +143,19 @@ class Gathering:
         sources, stored, own, readers, pointers, order, position = tensors
         rows, out_features, holds_bias, as_stored, *edges = numbers
         return cls(
-            sources if len(sources) else None, stored, own, readers, pointers, order if len(order) else None,
-            position if len(position) else None, rows, out_features, bool(holds_bias), bool(as_stored), tuple(edges),
-        )  # fmt: skip
+            sources=sources if len(sources) else None,
+            stored=stored,
+            own=own,
+            readers=readers,
+            pointers=pointers if len(pointers) else None,
+            order=order if len(order) else None,
+            position=position if len(position) else None,
+            rows=rows,
+            out_features=out_features,
+            holds_bias=bool(holds_bias),
+            as_stored=bool(as_stored),
+            edges=tuple(edges),
+        )
 
 
 _HAS_TRITON = find_spec("triton") is not None  # PyTorch for Windows comes without it

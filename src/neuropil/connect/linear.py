@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from neuropil.connect.change import Change
 from neuropil.connect.kernels import choose_kernel
+from neuropil.connect.kernels.gathering import Gathering, gathering_on
 from neuropil.connect.wiring import Wiring
 
 
@@ -58,6 +59,7 @@ class SparseLinear(nn.Module):
     _wiring: Wiring
     _mask: Tensor | None
     _gather: Tensor | None
+    _gathering: Gathering | None  # the same for a GPU
     _scatter: Tensor | None
     _silence: Tensor | None  # 1 where a live weight is silent, else 0; broadcasts to the shape of weight
 
@@ -153,6 +155,7 @@ class SparseLinear(nn.Module):
         device = self.weight.device
         if wiring.block == (1, 1):
             self._mask = wiring.mask().to(device=device, dtype=self.weight.dtype)
+            self._gathering = None
             return
         gather = wiring.in_order.reshape(-1, wiring.block[1])[wiring.block_columns].ravel().astype(np.int64)
         self._reads_nobody = bool((gather < 0).any())
@@ -166,6 +169,13 @@ class SparseLinear(nn.Module):
         self._scatter = None if in_order else torch.from_numpy(position).to(device)
         _ = wiring.block_rows  # made once here: torch.compile cannot trace how
         self._columns_per_row = (np.diff(wiring.indptr) * wiring.block[1]).tolist()
+        self._gathering = gathering_on(device, wiring, bias=self.bias is not None)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self._gathering is None or self._gathering.stored.device != self.weight.device:
+            self._gathering = gathering_on(self.weight.device, self._wiring, bias=self.bias is not None)
+        return self
 
     # Silent connections
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from neuropil.connect.kernels.gathered_product import gathered_product, product_type
 from neuropil.connect.kernels.kernel import Kernel
 from neuropil.connect.wiring import Wiring
 
@@ -24,6 +25,8 @@ def product(layer: "SparseLinear", x: Tensor) -> Tensor:
     Neurons come first while it runs (``[neurons, b]``), so that gathering a source copies one contiguous row.
     Row i of the block grid reads k_i columns; its weights are stored as one matrix ``[k_i, rows]``.
     """
+    if layer._gathering is not None and (dtype := product_type(x, layer.weight)):
+        return gathered_product(layer._gathering, x, layer.effective_weight(), layer.bias, dtype)
     batch, rows, n_columns = x.shape[0], layer.wiring.block[0], layer._columns_per_row
     sources = x.t()
     if layer._gather is not None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from neuropil.connect.kernels.dense_product import dense_product
+from neuropil.connect.kernels.event_product_gpu import event_linear_on_gpu, pays_on_gpu
 from neuropil.threads import in_parallel
 
 # share of the input that is not zero, above which the dense product is faster: see benchmarks/results
@@ -36,6 +37,7 @@ def event_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     The output and the gradient of the weights are computed from the events alone: the entries of ``x`` that are not
     zero, such as spikes. The gradient of ``x`` is dense, and so is its product. Where more than 15 % of ``x`` is not
     zero, and where Numba does not reach (another device, another type, ``torch.compile``), all products are dense.
+    On a GPU, Triton takes its place, in float32 that is not rounded to TF32, for large products, up to 5 % activity.
 
     Under autocast to bfloat16, what is dense is computed so: each factor rounded to 8 bits (relative error up to 2⁻⁹),
     summed in float32, and the sum rounded likewise. What is computed from events stays in float32, as the output does.
@@ -61,6 +63,8 @@ def event_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     narrow = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
     if narrow and x.dtype == torch.bfloat16:  # what another layer gives under autocast
         x = x.to(weight.dtype)
+    if pays_on_gpu(x, weight):
+        return event_linear_on_gpu(x, weight, bias)
     if not _is_compiled_for(x, weight):
         return torch.nn.functional.linear(x, weight, bias)
     narrow = narrow and x.dtype == torch.float32  # autocast leaves wider types alone

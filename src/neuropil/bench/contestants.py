@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -13,6 +14,13 @@ from neuropil.connect.kernels import KERNELS
 from neuropil.randomness import stream
 
 Build = Callable[[], nn.Module]
+
+
+class Place(TypedDict):
+    """Where parameters and numbers live, and their type."""
+
+    device: str
+    dtype: torch.dtype
 
 
 def sparse_layers(
@@ -65,8 +73,9 @@ class TorchSparse(nn.Module):
 
     def matrix(self) -> Tensor:
         """Return the sparse matrix."""
-        make = torch.sparse_bsr_tensor if self.is_blocked else torch.sparse_csr_tensor
-        return make(self.crow, self.column, self.weight, self.shape)
+        if self.is_blocked:
+            return torch.sparse_bsr_tensor(self.crow, self.column, self.weight, self.shape)
+        return torch.sparse_csr_tensor(self.crow, self.column, self.weight, self.shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x Wᵀ, ``[b, out_features]``, from ``[b, in_features]``."""

@@ -44,13 +44,13 @@ class Records:
         self.path = path
         self.partial = path.with_suffix(".partial.csv")
         self.rows: list[Row] = []
-        self._machine = dict(machine)
+        self.machine = dict(machine)
 
     def add(self, rows: Iterable[Row]) -> None:
         """Keep some more rows, on disk too."""
-        self.rows += [row | self._machine for row in rows]
+        self.rows += [row | self.machine for row in rows]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_rows(self.partial, self.rows, last=[*self._machine])
+        write_rows(self.partial, self.rows, last=[*self.machine])
 
     def finish(self) -> None:
         """Put the rows in the place of the CSV, in one go."""
@@ -79,7 +79,9 @@ def write_rows(path: Path, rows: Sequence[Row], *, last: Sequence[str] = ()) -> 
 def read_rows(path: Path) -> list[Row]:
     """Return the rows of a CSV, numbers as numbers and empty cells as None."""
     with path.open(newline="", encoding="utf-8") as file:
-        return [{key: text if key in _TEXTS else _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
+        return [
+            {key: text if key in _TEXTS else _value(text) for key, text in row.items()} for row in csv.DictReader(file)
+        ]
 
 
 def _value(text: str) -> Any:

@@ -1,96 +1,94 @@
 """Tables for a terminal: what was measured, one screen wide, and below it what could not be, and why."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from neuropil.bench.records import Row
 
 NOISY = 1.3
 Cell = Callable[["Row"], str]
 
 
-def new_table(title: str) -> Table:
+def new_table() -> Table:
     """Return an empty table in the look that all have."""
-    return Table(
-        title=escape(title), title_style="bold", title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False,
-        header_style="dim",
-    )  # fmt: skip
+    return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
 
 
-def list_table(title: str, columns: dict[str, Cell], rows: Sequence["Row"], *, names: int = 1) -> Table:
+def list_table(columns: Mapping[str, Cell], rows: Sequence["Row"], *, names: int = 1) -> Table:
     """Return a table with one line a row that was measured, the first ``names`` columns being names."""
-    table = new_table(title)
+    table = new_table()
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i < names else "right", no_wrap=i >= names)
-    before: list[str] | None = None
+    before: list[str] = []
     for row in rows:
         if row.get("reason") is None:
             cells = [cell(row) for cell in columns.values()]
-            shown = [*cells]
-            if before is not None:  # a name that stands above is not said again
-                for i in range(names - 1):
-                    if cells[: i + 1] == before[: i + 1]:
-                        shown[i] = ""
-            table.add_row(*(escape(cell) for cell in shown))
-            before = cells
+            table.add_row(*(escape(cell) for cell in [*_said_once(cells[:names], before), *cells[names:]]))
+            before = cells[:names]
     return table
 
 
 def matrix_table(
-    title: str,
     rows: Sequence["Row"],
     *,
-    names: dict[str, Cell],
+    names: Mapping[str, Cell],
     across: Cell,
     value: str,
     reference: Callable[["Row"], bool],
+    part: Callable[["Row"], object] = lambda row: None,
 ) -> Table:
-    """Return a table of ratios: a line for each contestant, a column for each setting, the fastest one bold.
+    """Return a table of ratios: a line for each contestant, a column for each setting, the fastest one green.
 
     Args:
-        title: above it.
-        rows: to show; those without ``value`` are left out, where no other setting has it either.
+        rows: to show, in order; contestants without any ``value`` are left out.
         names: what stands at the left, by header.
         across: what stands at the top.
         value: key of the ratio.
-        reference: which rows are the reference's, whose milliseconds close the table.
+        reference: which rows are a reference's; its line has milliseconds.
+        part: what rows have in common that stand together, with an empty line between parts.
     """
-    table = new_table(title)
+    table = new_table()
     settings = list(dict.fromkeys(across(row) for row in rows))
     for name in names:
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for setting in settings:
         table.add_column(setting, justify="right", no_wrap=True)
-    lines: dict[tuple[str, ...], dict[str, "Row"]] = {}
+    parts: dict[object, dict[tuple[str, ...], dict[str, Row]]] = {}
+    best: dict[tuple[object, str], float] = {}
     for row in rows:
         if row.get(value) is not None:
-            lines.setdefault(tuple(cell(row) for cell in names.values()), {})[across(row)] = row
-    best = {
-        setting: max((line[setting][value] for line in lines.values() if setting in line), default=0.0)
-        for setting in settings
-    }
-    before: tuple[str, ...] = ("",) * len(names)
-    for line_name, line in lines.items():
-        if any(reference(row) for row in line.values()):
-            continue
-        cells = [ratio_cell(line[s], value, line[s][value] == best[s]) if s in line else "" for s in settings]
-        shown = ["" if line_name[: i + 1] == before[: i + 1] else name for i, name in enumerate(line_name)]
-        table.add_row(*(escape(name) for name in shown), *cells)
-        before = line_name
-    base = {across(row): row for row in rows if reference(row) and row.get("median_ms") is not None}
-    if base:
-        row = next(iter(base.values()))
-        label = next((name for name in (cell(row) for cell in reversed(names.values())) if name), "")
-        cells = [milliseconds(base[s]["median_ms"]) if s in base else "" for s in settings]
-        table.add_section()
-        table.add_row(*[""] * (len(names) - 1), escape(f"{label}, ms"), *cells, style="dim")
+            line = tuple(cell(row) for cell in names.values())
+            parts.setdefault(part(row), {}).setdefault(line, {})[across(row)] = row
+            key = row.get("product"), across(row)
+            best[key] = max(best.get(key, 0.0), row[value])
+    for i, lines in enumerate(parts.values()):
+        if i:
+            table.add_row()
+        before: tuple[str, ...] = ()
+        for line, found in lines.items():
+            is_reference = any(reference(row) for row in found.values())
+            cells = []
+            for setting in settings:
+                if setting not in found:
+                    cells.append("")
+                elif is_reference:
+                    cells.append(f"{digits(found[setting]['median_ms'])} ms")
+                else:
+                    is_best = found[setting][value] == best[found[setting].get("product"), setting]
+                    cells.append(ratio_cell(found[setting], value, is_best))
+            table.add_row(*(escape(name) for name in _said_once(line, before)), *cells)
+            before = line
     return table
+
+
+def _said_once(names: Sequence[str], before: Sequence[str]) -> list[str]:
+    """Return names, empty where the line above begins with the same ones; the last one is always there."""
+    return ["" if i < len(names) - 1 and tuple(names[: i + 1]) == tuple(before[: i + 1]) else name
+            for i, name in enumerate(names)]  # fmt: skip
 
 
 def ratio_cell(row: "Row", value: str, is_best: bool) -> str:
@@ -107,7 +105,7 @@ def is_noisy(row: "Row", value: str) -> bool:
     return bool(low and high and high / low > NOISY)
 
 
-def footer(rows: Sequence["Row"], who: Callable[["Row"], str], reference: Callable[["Row"], bool]) -> list[str]:
+def footer(rows: Sequence["Row"], who: Cell, reference: Callable[["Row"], bool] = lambda row: False) -> list[str]:
     """Return the lines below a table: unrest of the reference, and who could not run, and why."""
     lines = []
     spreads = [row["upper_quartile_ms"] / row["lower_quartile_ms"] for row in rows
@@ -125,16 +123,9 @@ def footer(rows: Sequence["Row"], who: Callable[["Row"], str], reference: Callab
     return lines
 
 
-def milliseconds(value: Any) -> str:
-    """Return a time in milliseconds with three digits."""
-    return "" if value is None else digits(float(value))
-
-
 def timed(row: "Row", scale: float = 1.0) -> str:
     """Return the median and its quartiles."""
-    middle, low, high = (
-        digits(row[key] / scale) for key in ("median_ms", "lower_quartile_ms", "upper_quartile_ms")
-    )
+    middle, low, high = (digits(row[key] / scale) for key in ("median_ms", "lower_quartile_ms", "upper_quartile_ms"))
     return f"{middle} ({low}–{high})"
 
 
@@ -151,7 +142,15 @@ def mebibytes(value: Any) -> str:
 def digits(value: float) -> str:
     """Return a number with about three digits, thousands apart."""
     size = abs(value)
-    return f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 0.1 else f"{value:.3f}"
+    return (
+        f"{value:,.0f}"
+        if size >= 100
+        else f"{value:.1f}"
+        if size >= 10
+        else f"{value:.2f}"
+        if size >= 0.1
+        else f"{value:.3f}"
+    )
 
 
 def share(density: float) -> str:

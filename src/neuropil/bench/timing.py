@@ -4,7 +4,8 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -41,7 +42,7 @@ def cpu_clock(step: Step) -> float:
 
 def cuda_clock(step: Step) -> float:
     """Return the seconds between two events on a GPU, before and after all that a step has launched there."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     torch.cuda.synchronize()
     start.record()
     step()
@@ -85,23 +86,37 @@ def measure(
             steps[name] = build()
         except FAILURES as error:
             reasons[name] = reason_of(error)
-    gc.collect()
-    for turn in range(max(1, warm_up) + rounds):
-        for name, step in list(steps.items()):
-            try:
-                if turn == 0:
-                    first[name] = step()
-                elif turn < max(1, warm_up):
-                    took = clock(step)
-                    repeats[name] = min(_MOST_REPEATS, math.ceil(shortest / max(took, 1e-9)))
-                else:
-                    n = max(1, repeats.get(name, 1))
-                    seconds.setdefault(name, []).append(clock(_repeated(step, n)) / n)
-            except FAILURES as error:
-                reasons[name] = reason_of(error)
-                del steps[name]
-                seconds.pop(name, None)
+    with no_garbage():
+        for turn in range(max(1, warm_up) + rounds):
+            gc.collect()
+            for name, step in list(steps.items()):
+                try:
+                    if turn == 0:
+                        first[name] = step()
+                    elif turn < max(1, warm_up):
+                        took = clock(step)
+                        repeats[name] = min(_MOST_REPEATS, math.ceil(shortest / max(took, 1e-9)))
+                    else:
+                        n = max(1, repeats.get(name, 1))
+                        seconds.setdefault(name, []).append(clock(_repeated(step, n)) / n)
+                except FAILURES as error:
+                    reasons[name] = reason_of(error)
+                    del steps[name]
+                    seconds.pop(name, None)
     return Timings(seconds, reasons, first)
+
+
+@contextmanager
+def no_garbage() -> Iterator[None]:
+    """Keep Python from collecting garbage at a time of its own choice; what is there already is not looked at again."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 def _repeated(step: Step, n: int) -> Step:

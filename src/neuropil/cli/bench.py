@@ -10,7 +10,8 @@ from rich.console import Console
 from neuropil.cli.runs import Interrupted
 
 if TYPE_CHECKING:
-    from neuropil.bench.records import Row
+    from neuropil.bench import Settings
+    from neuropil.bench.records import Records, Row
 
 
 def bench(
@@ -44,7 +45,8 @@ def bench(
     All contestants of a table take turns in one process; ratios are taken round by round. With --quick, results go to
     the folder bench.
     """
-    from neuropil.bench import default_folder, make_settings, new_records, run_suite
+    from neuropil.bench import default_folder, make_settings, new_records
+    from neuropil.bench.present import machine_line
     from neuropil.bench.run import prepare
     from neuropil.bench.suites import SUITES
 
@@ -56,19 +58,25 @@ def bench(
     prepare(settings)
     all_records = {name: new_records(name, settings, folder) for name in suites or SUITES}
     console = Console()
+    console.print(machine_line(next(iter(all_records.values())).machine), style="dim", highlight=False)
     written: list[Path] = []
     for name, records in all_records.items():
         try:
-            with console.status(f"{name} …") as status:
-                written += run_suite(
-                    name, settings, records, on_rows=lambda _: status.update(f"{name}: {len(records.rows)} rows")
-                )
+            written += _run(name, settings, records, console)
         except KeyboardInterrupt:
-            _show(name, records.rows, console)
             kept = f"; what was measured of {name} is in {records.partial}" if records.rows else ""
             raise Interrupted(f"interrupted{kept}") from None
-        _show(name, records.rows, console)
-    console.print("written: " + ", ".join(map(str, written)), style="dim", highlight=False)
+        finally:
+            _show(name, records.rows, console)
+    console.print("\nwritten: " + ", ".join(map(str, written)), style="dim", highlight=False)
+
+
+def _run(name: str, settings: "Settings", records: "Records", console: Console) -> list[Path]:
+    """Run a suite, and say how far it is where somebody watches."""
+    from neuropil.bench import run_suite
+
+    with console.status(f"{name} …") as status:
+        return run_suite(name, settings, records, on_rows=lambda _: status.update(f"{name}: {len(records.rows)} rows"))
 
 
 def _show(name: str, rows: "Sequence[Row]", console: Console) -> None:
@@ -77,4 +85,3 @@ def _show(name: str, rows: "Sequence[Row]", console: Console) -> None:
 
     for part in SHOW[name](rows):
         console.print(part, highlight=False)
-    console.print()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from neuropil.bench.contestants import Masked, TorchSparse, TrainingStep, automatic_kernel, draw, sparse_layers
+from neuropil.bench.contestants import Masked, Place, TorchSparse, TrainingStep, automatic_kernel, draw, sparse_layers
 from neuropil.bench.footprint import held_bytes
 from neuropil.bench.records import Row
 from neuropil.bench.settings import BLOCKS, PRECISIONS, Settings, block_of, tf32
@@ -16,7 +16,7 @@ from neuropil.connect import Ensembles, ErdosRenyi, Pattern, Wiring
 from neuropil.randomness import stream
 
 N_GROUPS = 8
-LINEAR, MASKED = "nn.Linear", "weights × mask"
+LINEAR, MASKED, CSR, BSR = OTHERS = ("nn.Linear", "weights × mask", "torch CSR", "torch BSR")
 # with eight groups, 0.25625 is p' = 0.15 and 0.125 is p' = 0
 DENSITIES = (0.5, 0.25625, 0.125, 0.1, 0.05, 0.01)
 
@@ -51,7 +51,7 @@ def run(settings: Settings) -> Iterator[list[Row]]:
 def run_one(size: int, batch: int, precision: str, density: float, settings: Settings) -> list[Row]:
     """Return the rows of one density, in which all contestants have taken turns."""
     rounds = settings.rounds or (7 if settings.quick else 21)
-    place = {"device": settings.device, "dtype": PRECISIONS[precision]}
+    place: Place = {"device": settings.device, "dtype": PRECISIONS[precision]}
     x, incoming = (draw(batch, size, name=name, **place) for name in ("input", "gradient"))
     cases, impossible = contestants(size, density, settings.blocks or BLOCKS, **place)
     wirings = {id(case.wiring): case.wiring for case in cases.values() if case.wiring is not None}
@@ -106,17 +106,13 @@ def contestants(
 
     linear = Case("Dense", "", LINEAR, None, lambda: nn.Linear(size, size, device=device, dtype=dtype))
     cases = {LINEAR: linear}
-    name, single = wired("1x1", "index", f"{MASKED}, torch CSR")
+    name, single = wired("1x1", "index", f"{MASKED}, {CSR}")
     if single is not None:
         cases[MASKED] = Case(name, "1x1", MASKED, single, lambda: masked(single, device, dtype))
-        cases["CSR"] = Case(
-            name, "1x1", "torch CSR", single, lambda: TorchSparse(single, device=device, dtype=dtype)
-        )
-    name, tiled = wired("64x64", "index", "torch BSR")
+        cases[CSR] = Case(name, "1x1", CSR, single, lambda: TorchSparse(single, device=device, dtype=dtype))
+    name, tiled = wired("64x64", "index", BSR)
     if tiled is not None:
-        cases["BSR"] = Case(
-            name, "64x64", "torch BSR", tiled, lambda: TorchSparse(tiled, device=device, dtype=dtype)
-        )
+        cases[BSR] = Case(name, "64x64", BSR, tiled, lambda: TorchSparse(tiled, device=device, dtype=dtype))
     for block in blocks:
         both = block == "groupx1" and density >= 1 / N_GROUPS
         for grouping in ("index", "interleaved") if both else ("index",):

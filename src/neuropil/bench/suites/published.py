@@ -34,8 +34,8 @@ class PublishedNet(nn.Module):
         learned = net.arguments["neurons"] == "learned"
         self.neurons = nn.ModuleList(
             snntorch.Leaky(
-                beta=float(unit.decay),  # type: ignore[arg-type]
-                threshold=float(unit.threshold),  # type: ignore[arg-type]
+                beta=unit.decay.item(),  # type: ignore[operator]
+                threshold=unit.threshold.item(),  # type: ignore[operator]
                 learn_beta=learned,
                 learn_threshold=learned,
                 spike_grad=surrogate.atan(alpha=2.0) if learned else surrogate.fast_sigmoid(slope=25),

@@ -1,5 +1,6 @@
 """Rewiring: what one event costs, against the training steps around it, and the memory that it takes."""
 
+import gc
 import statistics
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -13,7 +14,7 @@ from neuropil.bench.fresh import in_fresh_process
 from neuropil.bench.records import Row
 from neuropil.bench.settings import Settings
 from neuropil.bench.suites.layers import pattern_of
-from neuropil.bench.timing import FAILURES, clock_of, quartiles, ratios, reason_of
+from neuropil.bench.timing import FAILURES, clock_of, no_garbage, quartiles, ratios, reason_of
 from neuropil.connect import SparseLinear
 from neuropil.randomness import stream
 from neuropil.rewire import (
@@ -109,12 +110,14 @@ def measure_case(case: Case) -> dict[str, Any]:
             rewirer.step()
 
     seconds: list[list[float]] = []
-    for turn in range(_WARM_UP + case.rounds):
-        times = [0.0, 0.0, 0.0]
-        for kind in (0, 0, 1, 2):  # the first one finds the caches as the event before has left them: it is not counted
-            times[kind] = clock(lambda kind=kind: step(kind > 0))  # type: ignore[misc]
-        if turn >= _WARM_UP:
-            seconds.append(times)
+    with no_garbage():
+        for turn in range(_WARM_UP + case.rounds):
+            gc.collect()
+            times = [0.0, 0.0, 0.0]
+            for kind in (0, 0, 1, 2):  # the first finds the caches as the event before has left them: it is not counted
+                times[kind] = clock(lambda kind=kind: step(kind > 0))  # type: ignore[misc]
+            if turn >= _WARM_UP:
+                seconds.append(times)
     peaks: list[list[int]] = []
     for _ in range(1 if is_chts else _MEMORY_ROUNDS):
         peaks.append([])

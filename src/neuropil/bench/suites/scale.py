@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from neuropil.bench.contestants import TrainingStep, draw
+from neuropil.bench.contestants import Place, TrainingStep, draw
 from neuropil.bench.footprint import held_bytes
 from neuropil.bench.records import Row
 from neuropil.bench.settings import PRECISIONS, Settings, tf32
@@ -52,7 +52,7 @@ def run(settings: Settings) -> Iterator[list[Row]]:
 def train_layers(size: int, batch: int, precision: str, settings: Settings) -> list[Row]:
     """Return the rows of one layer by all kernels for single synapses, trained."""
     rounds = settings.rounds or (5 if settings.quick else 7)
-    place = {"device": settings.device, "dtype": PRECISIONS[precision]}
+    place: Place = {"device": settings.device, "dtype": PRECISIONS[precision]}
     density = min(1.0, PER_NEURON / size)
     wiring = ErdosRenyi(density, exact=True).wire(size, size, generator=stream(0, "wiring"))
     x, incoming = (draw(batch, size, name=name, **place) for name in ("input", "gradient"))
@@ -166,8 +166,8 @@ def fits(rows: Sequence[Row], task: str) -> list[Row]:
                   if row["kernel"] == kernel and row.get("median_ms") is not None]  # fmt: skip
         if len({connections for connections, _ in points}) > 1:
             found.append({
-                "task": f"{task}, fit", "kernel": kernel, "connections": max(c for c, _ in points),
-                "exponent": round(exponent(points), 3), "points": len(points), "reason": None,
+                "task": f"{task}, fit", "batch": rows[0]["batch"], "kernel": kernel, "points": len(points),
+                "exponent": round(exponent(points), 3), "reason": None,
             })  # fmt: skip
     return found
 

@@ -79,7 +79,8 @@ class TorchSparse(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x Wᵀ, ``[b, out_features]``, from ``[b, in_features]``."""
-        return torch.sparse.mm(self.matrix(), x.t()).t()
+        y: Tensor = torch.sparse.mm(self.matrix(), x.t()).t()
+        return y
 
 
 class TrainingStep:

@@ -6,7 +6,8 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-_IMPORTED = "neuropil.bench.suites"
+# besides the suites, what optimizers, compiled loops and the published way would import in every process anew
+_IMPORTED = ["neuropil.bench.suites", "torch._dynamo", "numba", "snntorch"]
 
 
 def in_fresh_process(work: Callable[..., T], *arguments: Any) -> T:
@@ -24,6 +25,6 @@ def in_fresh_process(work: Callable[..., T], *arguments: Any) -> T:
     """
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload([_IMPORTED])
+    context.set_forkserver_preload(_IMPORTED)
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(work, *arguments).result()

@@ -137,8 +137,8 @@ def show_scale(rows: Sequence[Row]) -> Shown:
         yield _title(f"A layer of 64 connections a neuron, batch {batch}, {precision}: a training step")
         columns = names | {
             "ms (quartiles)": timed,
-            "ns a connection": lambda row: digits(1e6 * row["median_ms"] / row["connections"]),
-            "bytes a connection": lambda row: _rounded(row["bytes_per_connection"], 1),
+            "ns a\nconnection": lambda row: digits(1e6 * row["median_ms"] / row["connections"]),
+            "bytes a\nconnection": lambda row: _rounded(row["bytes_per_connection"], 1),
         }
         yield list_table(columns, sorted(group, key=_of("kernel")), names=2)
         yield from _growth(row for row in rows if _has("task", "train, fit", row) and row["batch"] == batch)
@@ -147,10 +147,10 @@ def show_scale(rows: Sequence[Row]) -> Shown:
     for (steps,), group in _grouped(spiking, "steps"):
         yield _title(f"A spiking network of 100 connections a neuron, {steps} steps of 1 ms, forward")
         columns = names | {
-            "s (quartiles)": lambda row: timed(row, 1000),
-            "s a simulated s": lambda row: digits(row["seconds_per_simulated_second"]),
-            "Hz in, hidden, out": lambda row: f"{row['input_hz']:.1f} {row['hidden_hz']:.1f} {row['last_hz']:.1f}",
-            "bytes a connection": lambda row: _rounded(row["bytes_per_connection"], 1),
+            "seconds a\nsimulated second": lambda row: digits(row["seconds_per_simulated_second"]),
+            "quartiles": lambda row: timed(row, row["steps"]).partition(" ")[2],
+            "Hz in,\nhidden, out": lambda row: f"{row['input_hz']:.1f} {row['hidden_hz']:.1f} {row['last_hz']:.1f}",
+            "bytes a\nconnection": lambda row: _rounded(row["bytes_per_connection"], 1),
         }
         yield list_table(columns, sorted(group, key=_of("kernel")), names=2)
         yield from _growth(row for row in rows if _has("task", "spiking, fit", row))

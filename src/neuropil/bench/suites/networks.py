@@ -1,6 +1,7 @@
 """Whole networks, trained: rate networks against dense ones, spiking ones against the published way."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from itertools import product
@@ -20,6 +21,7 @@ from neuropil.connect.kernels import KERNELS
 from neuropil.models import ensemble_net, spiking_ensemble_net
 from neuropil.randomness import stream
 from neuropil.train import PeakMemory, flush_subnormals
+from neuropil.train.environment import usable_cores
 from neuropil.units import LIF, Triangle
 
 REFERENCES = {"rate": "dense", "spiking": "snnTorch loop"}
@@ -73,25 +75,20 @@ def run_one(kind: str, hidden: int, batch: int, precision: str, settings: Settin
         network.name: partial(training_step, network) for network in networks
     }
     timings = measure(builders, rounds=rounds, clock=clock_of(settings.device), shortest=settings.shortest)
-    peaks: dict[str, int] = {}
-    for network in networks:
-        if network.name in timings.seconds:
-            try:
-                peaks[network.name] = in_fresh_process(peak_of, network, settings.threads)
-            except FAILURES as error:
-                timings.reasons[network.name] = f"its memory: {reason_of(error)}"
+    peaks, unknown = measure_peaks([network for network in networks if network.name in timings.seconds], settings)
     reference = REFERENCES[kind]
     rows = []
     for network in networks:
-        name = network.name
-        peak, base = peaks.get(name), peaks.get(reference)
-        loss = timings.first.get(name)
+        name, loss = network.name, timings.first.get(network.name)
+        has_both = name in peaks and peaks.get(reference, 0) > 0
         rows.append({
             "kind": kind, "network": name, "hidden": hidden, "batch": batch, "steps": steps, "precision": precision,
             "block": network.block, "kernel": network.kernel,
             "surrogate": network.surrogate if kind == "spiking" else None,
             **summary(timings, name, {"reference": reference}, rounds=rounds),
-            "peak_bytes": peak, "of_reference_peak": None if peak is None or not base else round(peak / base, 3),
+            "peak_bytes": peaks.get(name),
+            "of_reference_peak": round(peaks[name] / peaks[reference], 3) if has_both else None,
+            "peak_reason": unknown.get(name),
             "first_loss": round(loss, 5) if isinstance(loss, float) else None,
         })  # fmt: skip
     return rows
@@ -150,6 +147,22 @@ def training_step(network: Network) -> Callable[[], float]:
         return float(loss.detach())
 
     return step
+
+
+def measure_peaks(networks: Sequence[Network], settings: Settings) -> tuple[dict[str, int], dict[str, str]]:
+    """Return by name the peak memory of a training step, in bytes, or why it is not known."""
+    unknown: dict[str, str] = {}
+
+    def measure_one(network: Network) -> int:
+        try:
+            return in_fresh_process(peak_of, network, settings.threads)
+        except FAILURES as error:
+            unknown[network.name] = reason_of(error)
+            return 0
+
+    with ThreadPoolExecutor(usable_cores() if settings.quick else 1) as threads:
+        peaks = dict(zip([network.name for network in networks], threads.map(measure_one, networks), strict=True))
+    return {name: peak for name, peak in peaks.items() if name not in unknown}, unknown
 
 
 def peak_of(network: Network, threads: int) -> int:

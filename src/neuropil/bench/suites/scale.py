@@ -26,7 +26,7 @@ SPIKING_SIZES = (10_000, 20_000, 50_000, 100_000)
 STEPS, CHUNK = 1000, 50
 # with weights of 1 and −1 at random, neurons like these fire about as often as their 100 sources, at 5 Hz
 DECAY, THRESHOLD = 0.95, 4.3
-_MOST_MEMORY = 0.5  # of the machine's, for one contestant that keeps a dense matrix
+_MOST_MEMORY = 0.1  # of the machine's, for one contestant that keeps a dense matrix
 
 
 def run(settings: Settings) -> Iterator[list[Row]]:

@@ -215,5 +215,3 @@ def test_every_suite_shows_its_rows(name, tiny_rows):
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 100
     assert "…" not in text  # nothing was cut for want of room
-
-

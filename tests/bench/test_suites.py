@@ -6,7 +6,7 @@ import torch
 
 from neuropil.bench.contestants import Masked, TorchSparse, TrainingStep, draw
 from neuropil.bench.present import SHOW
-from neuropil.bench.suites import SUITES, events, layers, networks, neurons, rewiring, scale
+from neuropil.bench.suites import SUITES, events, layers, networks, rewiring, scale
 from neuropil.connect import ErdosRenyi, SparseLinear
 from neuropil.connect.kernels import KERNELS
 

@@ -173,7 +173,7 @@ def test_neurons(tiny_rows):
 
 
 def test_scale(tiny):
-    rows = rows_of(scale.run, replace(tiny, sizes=(128, 256)))
+    rows = rows_of(scale.run, replace(tiny, sizes=(128, 192, 256)))
     check_rows(rows)
     trained = [row for row in rows if row["task"] == "train" and row["reason"] is None]
     assert trained

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neuropil.bench.records import Row
-from neuropil.bench.suites.layers import CSR, LINEAR, MASKED
+from neuropil.bench.suites.layers import CSR, LINEAR, MASKED, OTHERS, RANDOM
 from neuropil.compare.drawing import INK, new_figure, style
 
 if TYPE_CHECKING:
@@ -58,25 +58,36 @@ def draw_layers(rows: Sequence[Row]) -> "Figure | None":
     for ax in grid[-1]:
         ax.set_xlabel("sparsity")
     _scale_axes(grid[0][0], [row["density"] for row in measured], [row["over_linear"] for row in measured])
-    _legend(figure, [ax for axes in grid for ax in axes])
+    dot: dict[str, object] = {"marker": "o", "markersize": 3.6, "linewidth": 0}
+    marks: list[tuple[str, dict[str, object]]] = [
+        ("1 / density", {"linestyle": (0, (2, 2)), "linewidth": 0.8}),
+        ("ensembles", dot),
+        ("at random", dot | {"markerfacecolor": "white"}),
+    ]
+    kernels = dict.fromkeys(row["kernel"] for row in measured)
+    _legend(figure, {kernel: colours[kernel] for kernel in kernels}, marks, wide=len(blocks) > 2)
     return figure
 
 
 def _draw_speedups(ax: "Axes", rows: Sequence[Row], colours: dict[str, str]) -> None:
+    """Draw the lines of one block; where wirings change from ensembles to random ones, a line ends."""
     style(ax)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.axhline(1, color=INK, linewidth=0.8, label="nn.Linear")
     if rows:
         ends = [1 / max(row["density"] for row in rows), 1 / min(row["density"] for row in rows)]
-        ax.plot(ends, ends, color=INK, linewidth=0.8, linestyle=(0, (2, 2)), label="1 / density")
-    for kernel in dict.fromkeys(row["kernel"] for row in rows):
-        line = sorted((row for row in rows if row["kernel"] == kernel), key=lambda row: -float(row["density"]))
+        ax.plot(ends, ends, color=INK, linewidth=0.8, linestyle=(0, (2, 2)))
+    ax.axhline(1, color=INK, linewidth=0.8)
+    for kernel, pattern in dict.fromkeys((row["kernel"], row["pattern"]) for row in rows):
+        line = sorted(
+            (row for row in rows if (row["kernel"], row["pattern"]) == (kernel, pattern)),
+            key=lambda row: -float(row["density"]),
+        )
         x = [1 / row["density"] for row in line]
         lower, upper = ([row[f"over_linear_{end}"] for row in line] for end in ("lower", "upper"))
-        ax.fill_between(x, lower, upper, color=colours[kernel], alpha=0.18, linewidth=0)
-        ax.plot(x, [row["over_linear"] for row in line], color=colours[kernel], marker="o", markersize=3.2,
-                linewidth=1.6, label=kernel)  # fmt: skip
+        ax.fill_between(x, lower, upper, color=colours[kernel], alpha=0.15, linewidth=0)
+        ax.plot(x, [row["over_linear"] for row in line], color=colours[kernel], linewidth=1.6, marker="o",
+                markersize=3.6, markerfacecolor="white" if pattern == RANDOM else colours[kernel])  # fmt: skip
 
 
 def _scale_axes(ax: "Axes", densities: Sequence[float], speedups: Sequence[float]) -> None:
@@ -98,6 +109,8 @@ def _scale_axes(ax: "Axes", densities: Sequence[float], speedups: Sequence[float
 
 def draw_scale(rows: Sequence[Row]) -> "Figure | None":
     """Draw time against connections: a panel for trained layers, one for spiking networks, a line each kernel."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+
     titles = {
         "train": "a training step, 64 connections a neuron",
         "spiking": "a simulated second, 100 connections a neuron",
@@ -107,20 +120,25 @@ def draw_scale(rows: Sequence[Row]) -> "Figure | None":
         return None
     figure = new_figure(8.0, 3.6)
     colours = _colours([row["kernel"] for row in measured])
-    panels = list(figure.subplots(1, 2))
-    for ax, (task, title) in zip(panels, titles.items(), strict=True):
+    for ax, (task, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
         style(ax)
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_title(title, fontsize=9, color=INK, fontweight="bold")
         ax.set_xlabel("connections")
-        ax.set_ylabel("seconds")
         for kernel in dict.fromkeys(row["kernel"] for row in measured if row["task"] == task):
             line = [row for row in measured if (row["kernel"], row["task"]) == (kernel, task)]
-            seconds = [_seconds(row) for row in line]
-            ax.plot([row["connections"] for row in line], seconds, color=colours[kernel], marker="o",
-                    markersize=3.2, linewidth=1.6, label=kernel)  # fmt: skip
-    _legend(figure, panels)
+            x, seconds = [row["connections"] for row in line], [_seconds(row) for row in line]
+            ax.plot(x, seconds, color=colours[kernel], marker="o", markersize=3.6, linewidth=1.6)
+            # as if time grew as connections do, from the first size on
+            ax.plot(x, [seconds[0] * each / x[0] for each in x], color=colours[kernel], linewidth=0.9,
+                    linestyle=(0, (2, 2)))  # fmt: skip
+        for axis, unit in ((ax.xaxis, ""), (ax.yaxis, "s")):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(EngFormatter(unit, sep=" " if unit else ""))
+            axis.set_minor_locator(NullLocator())
+    _legend(figure, {kernel: colours[kernel] for kernel in dict.fromkeys(row["kernel"] for row in measured)},
+            [("proportional to connections", {"linestyle": (0, (2, 2)), "linewidth": 0.9})])  # fmt: skip
     return figure
 
 
@@ -138,10 +156,17 @@ def _block_order(block: str) -> list[int]:
     return [10**6 if side == "group" else int(side) for side in block.split("x")]
 
 
-def _legend(figure: "Figure", panels: Sequence["Axes"]) -> None:
-    handles = {label: handle for ax in panels for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend([*handles.values()], [*handles], loc="outside upper center", ncols=len(handles), fontsize=8.5,
-                  frameon=False, labelcolor=INK)  # fmt: skip
+def _legend(
+    figure: "Figure", colours: dict[str, str], marks: Sequence[tuple[str, dict[str, object]]], *, wide: bool = False
+) -> None:
+    """Explain colours of kernels, ours first, and other marks, above all panels."""
+    from matplotlib.lines import Line2D
+
+    order = [kernel for kernel in colours if kernel not in OTHERS] + [k for k in colours if k in OTHERS]
+    lines = {kernel: Line2D([], [], color=colours[kernel], linewidth=2) for kernel in order}
+    lines |= {label: Line2D([], [], **({"color": INK} | mark)) for label, mark in marks}  # type: ignore[arg-type]
+    figure.legend([*lines.values()], [*lines], loc="outside upper center", ncols=len(lines) if wide else 4,
+                  fontsize=8.5, frameon=False, labelcolor=INK)  # fmt: skip
 
 
 __all__ = ["draw"]

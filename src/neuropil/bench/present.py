@@ -23,7 +23,7 @@ def machine_line(machine: Row) -> str:
 
 def show_layers(rows: Sequence[Row]) -> Shown:
     """Show the speed-up over ``nn.Linear`` of every block and kernel at every sparsity."""
-    names = {"block": _block, "kernel": _kernel}
+    names = {"block": _block, "kernel": _of("kernel")}
     for (size, batch, precision), group in _grouped(rows, "size", "batch", "precision"):
         title = f"One layer {size} → {size}, batch {batch}, {precision}: a training step"
         ordered = sorted(group, key=_layer_order)
@@ -39,7 +39,7 @@ def show_layers(rows: Sequence[Row]) -> Shown:
             )
         else:
             yield _title(title)
-            columns = names | {
+            columns = {"block": _block, "kernel": _kernel} | {
                 "sparse": lambda row: share(row["density"]),
                 "ms (quartiles)": timed,
                 "× nn.Linear": lambda row: times(row.get("over_linear")),
@@ -49,8 +49,8 @@ def show_layers(rows: Sequence[Row]) -> Shown:
             yield list_table(columns, ordered, names=2)
         yield from footer(group, lambda row: f"{row['kernel']} on {_block(row)}", _is_linear)
     yield (
-        "[dim]* what a layer chooses by itself. ≈ rounds differ: quartiles more than 1.3× apart. Wirings: eight "
-        "ensembles; tiles, and all beyond 87.5 %, at random.[/]"
+        "[dim]* what a layer chooses by itself. ≈ rounds differ: their quartiles lie more than 1.3× apart. Wirings: "
+        "eight ensembles; tiles, and all beyond 87.5 %, at random.[/]"
     )
 
 
@@ -200,7 +200,7 @@ def _has(key: str, value: str, row: Row) -> bool:
 
 def _block(row: Row) -> str:
     interleaved = " interleaved" if str(row["pattern"]).endswith("interleaved") else ""
-    return f"{str(row['block']).replace('x', ' × ') or 'dense'}{interleaved}"
+    return f"{str(row['block']).replace('x', ' × ')}{interleaved}"
 
 
 def _kernel(row: Row) -> str:
@@ -212,7 +212,7 @@ def _is_linear(row: Row) -> bool:
 
 
 def _layer_order(row: Row) -> tuple[object, ...]:
-    sides = [10**6 if side == "group" else int(side) for side in str(row["block"]).split("x") if side]
+    sides = [10**6 if side == "group" else int(side) for side in row["block"].split("x") if side != "dense"]
     return row["kernel"] not in layers.OTHERS, sides, "interleaved" in row["pattern"]
 
 

@@ -1,5 +1,6 @@
 """Tables for a terminal: what was measured, one screen wide, and below it what could not be, and why."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,7 @@ def matrix_table(
                 if setting not in found:
                     cells.append("")
                 elif is_reference:
-                    cells.append(f"{digits(found[setting]['median_ms'])} ms")
+                    cells.append(f"{digits(found[setting]['median_ms'])} ms ")
                 else:
                     is_best = found[setting][value] == best[found[setting].get("product"), setting]
                     cells.append(ratio_cell(found[setting], value, is_best))
@@ -92,11 +93,13 @@ def _said_once(names: Sequence[str], before: Sequence[str]) -> list[str]:
 
 
 def ratio_cell(row: "Row", value: str, is_best: bool) -> str:
-    """Return a ratio, marked where rounds do not agree on it."""
+    """Return a ratio, marked where rounds do not agree on it, and where a layer computes so by itself."""
     text = f"{'≈' if is_noisy(row, value) else ''}{times(row[value])}"
     if is_best:
-        return f"[bold green]{text}[/]"
-    return f"[dim]{text}[/]" if row[value] < 1 else text
+        text = f"[bold green]{text}[/]"
+    elif row[value] < 1:
+        text = f"[dim]{text}[/]"
+    return f"{text}{'*' if row.get('is_automatic') else ' '}"
 
 
 def is_noisy(row: "Row", value: str) -> bool:
@@ -118,9 +121,15 @@ def footer(rows: Sequence["Row"], who: Cell, reference: Callable[["Row"], bool] 
     reasons: dict[str, dict[str, None]] = {}
     for row in rows:
         if row.get("reason") is not None:
-            reasons.setdefault(row["reason"], {})[who(row)] = None
+            reasons.setdefault(_shortened(row["reason"]), {})[who(row)] = None
     lines += [f"[dim]– {escape(', '.join(names))}: {escape(reason)}[/]" for reason, names in reasons.items()]
     return lines
+
+
+def _shortened(reason: str) -> str:
+    """Return why a kernel cannot run, without what the line says anyway."""
+    found = re.fullmatch(r"SparseLinear: kernel '\w+' (.*?)(, got [^;]*)?(; try .*)?", reason)
+    return found[1] if found else reason
 
 
 def timed(row: "Row", scale: float = 1.0) -> str:

@@ -66,7 +66,7 @@ def contestants(
     size: int, settings: Settings, *, device: str, dtype: torch.dtype
 ) -> tuple[dict[str, Callable[[], nn.Module]], dict[str, Row]]:
     """Return what builds each layer, by name, the reference first; and what each of them is."""
-    dense: Row = {"block": "", "kernel": "", "density": 1.0}
+    dense: Row = {"block": "dense", "kernel": "", "density": 1.0}
     builders: dict[str, Callable[[], nn.Module]] = {
         LINEAR: lambda: nn.Linear(size, size, device=device, dtype=dtype),
         "EventLinear": lambda: EventLinear(size, size, device=device, dtype=dtype),

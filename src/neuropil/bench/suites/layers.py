@@ -17,6 +17,7 @@ from neuropil.randomness import stream
 
 N_GROUPS = 8
 LINEAR, MASKED, CSR, BSR = OTHERS = ("nn.Linear", "weights × mask", "torch CSR", "torch BSR")
+RANDOM = ErdosRenyi.__name__
 # with eight groups, 0.25625 is p' = 0.15 and 0.125 is p' = 0
 DENSITIES = (0.5, 0.25625, 0.125, 0.1, 0.05, 0.01)
 
@@ -104,7 +105,7 @@ def contestants(
             impossible.append({"pattern": name, "block": block, "kernel": kernel, "reason": str(error)})
             return name, None
 
-    linear = Case("Dense", "", LINEAR, None, lambda: nn.Linear(size, size, device=device, dtype=dtype))
+    linear = Case("Dense", "dense", LINEAR, None, lambda: nn.Linear(size, size, device=device, dtype=dtype))
     cases = {LINEAR: linear}
     name, single = wired("1x1", "index", f"{MASKED}, {CSR}")
     if single is not None:

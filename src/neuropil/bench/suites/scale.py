@@ -5,14 +5,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from neuropil.bench.contestants import Place, TrainingStep, draw
 from neuropil.bench.footprint import held_bytes
 from neuropil.bench.records import Row
 from neuropil.bench.settings import PRECISIONS, Settings, tf32
-from neuropil.bench.timing import FAILURES, Clock, clock_of, measure, quartiles, reason_of, summary
-from neuropil.connect import ErdosRenyi, SparseLinear, Wiring
+from neuropil.bench.timing import clock_of, measure, summary
+from neuropil.connect import ErdosRenyi, SparseLinear
 from neuropil.connect.kernels import KERNELS
 from neuropil.randomness import stream
 from neuropil.units import LIF
@@ -42,7 +42,7 @@ def run(settings: Settings) -> Iterator[list[Row]]:
                 yield new
             yield fits(rows, "train")
     rows = []
-    own = (1000, 4000) if settings.quick else SPIKING_SIZES
+    own = (1000, 2000, 4000) if settings.quick else SPIKING_SIZES
     for neurons in own if settings.sizes is None else (2 * size for size in settings.sizes):
         rows += (new := run_spiking(neurons, settings))
         yield new
@@ -50,18 +50,15 @@ def run(settings: Settings) -> Iterator[list[Row]]:
 
 
 def train_layers(size: int, batch: int, precision: str, settings: Settings) -> list[Row]:
-    """Return the rows of one layer by all kernels for single synapses, trained."""
+    """Return the rows of one layer by all kernels for single synapses, trained in turns."""
     rounds = settings.rounds or (5 if settings.quick else 7)
     place: Place = {"device": settings.device, "dtype": PRECISIONS[precision]}
-    density = min(1.0, PER_NEURON / size)
-    wiring = ErdosRenyi(density, exact=True).wire(size, size, generator=stream(0, "wiring"))
     x, incoming = (draw(batch, size, name=name, **place) for name in ("input", "gradient"))
     steps: dict[str, TrainingStep] = {}
 
     def builder(kernel: str) -> Callable[[], TrainingStep]:
         def build() -> TrainingStep:
-            check_memory(kernel, size)
-            layer = SparseLinear(wiring, kernel=kernel, generator=stream(0, "weights"), **place)
+            layer = build_layer(size, PER_NEURON, kernel, **place)
             steps[kernel] = TrainingStep(layer, x, incoming)
             return steps[kernel]
 
@@ -76,95 +73,115 @@ def train_layers(size: int, batch: int, precision: str, settings: Settings) -> l
         )
     rows = []
     for kernel in KERNELS:
-        held = held_bytes(steps[kernel].layer, steps[kernel].optimizer) if kernel in timings.seconds else None
-        rows.append({
+        row: Row = {
             "task": "train", "kernel": kernel, "size": size, "batch": batch, "precision": precision,
-            "neurons": size, "connections": wiring.n_connections,
-            **summary(timings, kernel, {}, rounds=rounds),
-            "held_bytes": held,
-            "bytes_per_connection": None if held is None else round(held / wiring.n_connections, 2),
-        })  # fmt: skip
+            "neurons": size, "connections": min(PER_NEURON, size) * size, **summary(timings, kernel, {}, rounds=rounds),
+        }  # fmt: skip
+        if kernel in timings.seconds:
+            row |= count_bytes(row["connections"], steps[kernel].layer, steps[kernel].optimizer)
+        rows.append(row)
     return rows
 
 
 def run_spiking(neurons: int, settings: Settings) -> list[Row]:
-    """Return the rows of one spiking network by all kernels for single synapses: a second, 1,000 steps, forward."""
+    """Return the rows of one spiking network by all kernels for single synapses: a second, forward, in turns."""
     size = neurons // 2
     rounds = settings.rounds or (1 if settings.quick else 3)
     steps = settings.steps or (100 if settings.quick else STEPS)
-    density = min(1.0, SPIKING_PER_NEURON / size)
-    wirings = [
-        ErdosRenyi(density, exact=True).wire(size, size, generator=stream(0, "wiring", layer)) for layer in range(2)
-    ]
     chance = stream(0, "input")
-    drawn = [torch.rand(min(CHUNK, steps - at), 1, size, generator=chance) < RATE for at in range(0, steps, CHUNK)]
+    pieces = [torch.rand(min(CHUNK, steps - at), 1, size, generator=chance) < RATE for at in range(0, steps, CHUNK)]
+    runs: dict[str, Simulation] = {}
+
+    def builder(kernel: str) -> Callable[[], Simulation]:
+        def build() -> Simulation:
+            runs[kernel] = Simulation(size, kernel, pieces, settings.device)
+            return runs[kernel]
+
+        return build
+
+    timings = measure(
+        {kernel: builder(kernel) for kernel in KERNELS}, rounds=rounds, warm_up=1, clock=clock_of(settings.device)
+    )
     rows = []
     for kernel in KERNELS:
         row: Row = {
             "task": "spiking", "kernel": kernel, "size": size, "batch": 1, "precision": "float32",
-            "neurons": neurons, "connections": sum(wiring.n_connections for wiring in wirings), "steps": steps,
-            "rounds": rounds,
+            "neurons": neurons, "connections": 2 * min(SPIKING_PER_NEURON, size) * size, "steps": steps,
+            **summary(timings, kernel, {}, rounds=rounds),
         }  # fmt: skip
-        try:
-            rows.append(row | simulate(wirings, kernel, drawn, rounds, settings.device, clock_of(settings.device)))
-        except FAILURES as error:
-            rows.append(row | {"reason": reason_of(error)})
+        if kernel in timings.seconds:
+            row["seconds_per_simulated_second"] = round(row["median_ms"] / steps, 4)
+            row |= dict(zip(("input_hz", "hidden_hz", "last_hz"), runs[kernel].rates(), strict=True))
+            row |= count_bytes(row["connections"], *runs[kernel].layers)
+        rows.append(row)
     return rows
 
 
-def simulate(
-    wirings: Sequence[Wiring], kernel: str, drawn: Sequence[Tensor], rounds: int, device: str, clock: Clock
-) -> Row:
-    """Return how long it takes to run all steps, a piece at a time, and how often neurons fire."""
-    layers = []
-    for wiring in wirings:
-        check_memory(kernel, wiring.in_features)
-        layers.append(SparseLinear(wiring, kernel=kernel, bias=False, generator=stream(0, "weights"), device=device))
-        with torch.no_grad():
-            layers[-1].weight.sign_()
-    stages = nn.ModuleList(layers), LIF(decay=DECAY, threshold=THRESHOLD).to(device)
-    pieces = [piece.to(device) for piece in drawn]
-    counts = [0.0] * (len(layers) + 1)
+class Simulation:
+    """Two layers of spiking neurons that run for some time, a piece at a time, without gradients.
 
-    def run_all() -> None:
-        counts[:] = [0.0] * len(counts)
-        states: list[State | None] = [None] * len(layers)
+    Args:
+        size: neurons of each layer, and of the input.
+        kernel: of both layers.
+        pieces: input spikes, bool ``[t, 1, size]``.
+        device: where it runs.
+    """
+
+    def __init__(self, size: int, kernel: str, pieces: Sequence[Tensor], device: str) -> None:
+        place: Place = {"device": device, "dtype": torch.float32}
+        self.layers = [build_layer(size, SPIKING_PER_NEURON, kernel, bias=False, seed=seed, **place) for seed in (0, 1)]
+        for layer in self.layers:
+            with torch.no_grad():
+                layer.weight.sign_()
+        self._neurons = LIF(decay=DECAY, threshold=THRESHOLD).to(device)
+        self._pieces = [piece.to(device) for piece in pieces]
+        self._counts = [0.0, 0.0, 0.0]
+
+    def __call__(self) -> None:
+        """Run from rest to the end."""
+        self._counts = [0.0, 0.0, 0.0]
+        states: list[State | None] = [None, None]
         with torch.no_grad():
-            for piece in pieces:
+            for piece in self._pieces:
                 spikes = piece.to(torch.float32)
-                counts[0] += float(spikes.sum())
-                for i, layer in enumerate(stages[0]):
-                    spikes, states[i] = stages[1](layer(spikes), states[i])
-                    counts[i + 1] += float(spikes.sum())
+                self._counts[0] += float(spikes.sum())
+                for i, layer in enumerate(self.layers):
+                    spikes, states[i] = self._neurons(layer(spikes), states[i])
+                    self._counts[i + 1] += float(spikes.sum())
 
-    run_all()  # compiles, and finds how much memory it needs
-    low, middle, high = quartiles([clock(run_all) for _ in range(rounds)])
-    steps = sum(len(piece) for piece in pieces)
-    possible = steps * wirings[0].in_features
-    rates = [round(1000 * count / possible, 2) for count in counts]
-    events = sum(counts[:-1]) * SPIKING_PER_NEURON
-    return {
-        "median_ms": round(1000 * middle, 2),
-        "lower_quartile_ms": round(1000 * low, 2),
-        "upper_quartile_ms": round(1000 * high, 2),
-        "seconds_per_simulated_second": round(middle * 1000 / steps, 3),
-        "input_hz": rates[0],
-        "hidden_hz": rates[1],
-        "last_hz": rates[2],
-        "synaptic_events": round(events),
-        "held_bytes": held_bytes(*layers),
-        "bytes_per_connection": round(held_bytes(*layers) / sum(w.n_connections for w in wirings), 2),
-        "reason": None,
-    }
+    def rates(self) -> list[float]:
+        """Return how often neurons of the input, the first and the second layer have fired, in Hz."""
+        possible = sum(piece.numel() for piece in self._pieces)
+        return [round(1000 * count / possible, 2) for count in self._counts]
+
+
+def build_layer(
+    size: int, per_neuron: int, kernel: str, *, device: str, dtype: torch.dtype, bias: bool = True, seed: int = 0
+) -> SparseLinear:
+    """Return a layer with a wiring of its own: what one kernel keeps of it must not count for another.
+
+    Raises:
+        MemoryError: the kernel keeps a dense matrix, and there is no room for it.
+    """
+    check_memory(kernel, size)
+    pattern = ErdosRenyi(min(1.0, per_neuron / size), exact=True)
+    wiring = pattern.wire(size, size, generator=stream(seed, "wiring"))
+    return SparseLinear(wiring, kernel=kernel, bias=bias, generator=stream(0, "weights"), device=device, dtype=dtype)
+
+
+def count_bytes(connections: int, *things: object) -> Row:
+    """Return the columns of what is held in memory between two steps."""
+    held = held_bytes(*things)
+    return {"held_bytes": held, "bytes_per_connection": round(held / connections, 2)}
 
 
 def fits(rows: Sequence[Row], task: str) -> list[Row]:
-    """Return, for each kernel with more than one size, how its time grows with connections."""
+    """Return, for each kernel with more than two sizes, how its time grows with connections."""
     found = []
     for kernel in dict.fromkeys(row["kernel"] for row in rows):
         points = [(row["connections"], row["median_ms"]) for row in rows
                   if row["kernel"] == kernel and row.get("median_ms") is not None]  # fmt: skip
-        if len({connections for connections, _ in points}) > 1:
+        if len({connections for connections, _ in points}) > 2:
             found.append({
                 "task": f"{task}, fit", "batch": rows[0]["batch"], "kernel": kernel, "points": len(points),
                 "exponent": round(exponent(points), 3), "reason": None,

@@ -25,11 +25,8 @@ results: $(READY)  ## make the tables in results/ again, from data under NEUROPI
 		$(BIN)/neuropil compare $$recipe && cp runs/$$recipe/results.csv results/$$recipe.csv || exit 1; \
 	done
 
-bench: $(READY)  ## time sparse layers, rewiring events, event-driven products and spiking networks against what others do
-	$(BIN)/python benchmarks/layer.py
-	$(BIN)/python benchmarks/rewiring.py
-	$(BIN)/python benchmarks/events.py
-	$(BIN)/python benchmarks/spiking.py
+bench: $(READY)  ## time layers, networks, events, rewiring, neurons and sheer size against what others do
+	$(BIN)/neuropil bench
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

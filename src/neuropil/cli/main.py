@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from neuropil import __version__
-from neuropil.cli import browse, runs
+from neuropil.cli import bench, browse, runs
 
 app = typer.Typer(
     help="Does a biological principle help, at equal parameters and equal compute, over several seeds, "
@@ -23,6 +23,7 @@ app.command("run")(runs.run)
 app.command("report")(runs.report)
 app.command("list")(browse.list_)
 app.command("show")(browse.show)
+app.command("bench")(bench.bench)
 data_app = typer.Typer(help="Look after the data sets.", no_args_is_help=True)
 data_app.command("check")(browse.check_data)
 app.add_typer(data_app, name="data")
@@ -52,8 +53,8 @@ def main() -> None:
         _fail(str(error), 2)
     except OSError as error:
         _fail(f"{error.filename or 'file'}: {error.strerror or error}", 2)
-    except runs.Interrupted:
-        _fail("interrupted; the same command goes on where this one stopped", 130)
+    except runs.Interrupted as stop:
+        _fail(str(stop), 130)
 
 
 def _fail(message: str, status: int) -> None:

@@ -205,7 +205,7 @@ class _Progress:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._bar.stop()
         if kind is KeyboardInterrupt:
-            raise Interrupted
+            raise Interrupted("interrupted; the same command goes on where this one stopped")
 
     def update(self, tasks: "Sequence[Task]") -> None:
         """Show how far all runs are."""

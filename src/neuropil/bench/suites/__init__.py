@@ -1,0 +1,14 @@
+"""What can be measured, one suite a file: each gives rows, some at a time, and takes turns inside them."""
+
+from neuropil.bench.suites import events, layers, networks, neurons, rewiring, scale
+
+SUITES = {
+    "layers": layers.run,
+    "networks": networks.run,
+    "events": events.run,
+    "rewiring": rewiring.run,
+    "neurons": neurons.run,
+    "scale": scale.run,
+}
+
+__all__ = ["SUITES"]

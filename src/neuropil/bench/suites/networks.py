@@ -1,0 +1,180 @@
+"""Whole networks, trained: rate networks against dense ones, spiking ones against the published way."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
+from itertools import product
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from neuropil.bench.fresh import in_fresh_process
+from neuropil.bench.records import Row
+from neuropil.bench.settings import Settings, block_of, tf32
+from neuropil.bench.suites.published import PublishedNet
+from neuropil.bench.timing import FAILURES, clock_of, measure, reason_of, summary
+from neuropil.connect import Dense, Ensembles
+from neuropil.connect.kernels import KERNELS
+from neuropil.models import ensemble_net, spiking_ensemble_net
+from neuropil.randomness import stream
+from neuropil.train import PeakMemory, flush_subnormals
+from neuropil.train.environment import usable_cores
+from neuropil.units import LIF, Triangle
+
+REFERENCES = {"rate": "dense", "spiking": "snnTorch loop"}
+BLOCKS = ("1x1", "groupx1")
+BOUNDED = "triangle"
+_SHAPE, _CLASSES = (1, 28, 28), 10
+
+
+class Network(NamedTuple):
+    """One network to train, in plain values, which travel to another process.
+
+    Attributes:
+        kind: ``rate`` or ``spiking``.
+        name: the reference's, or what follows from the other attributes.
+        hidden: width of each of three hidden layers.
+        batch: images at a time.
+        steps: time steps; 0 for a rate network.
+        precision: ``bfloat16`` is by autocast.
+        device: where it is trained.
+        block, kernel: of the hidden layers; none of the reference.
+        surrogate: of spiking neurons.
+    """
+
+    kind: str
+    name: str
+    hidden: int
+    batch: int
+    steps: int
+    precision: str
+    device: str
+    block: str = ""
+    kernel: str = ""
+    surrogate: str = "atan"
+
+
+def run(settings: Settings) -> Iterator[list[Row]]:
+    """Give the rows of rate networks, then those of spiking ones."""
+    for kind in REFERENCES:
+        default = (256,) if settings.quick else (1024,) if kind == "rate" else (2048,)
+        batches = settings.batches or ((64,) if settings.quick else (256,))
+        for size, batch, precision in product(settings.sizes or default, batches, settings.precisions):
+            yield run_one(kind, size, batch, precision, settings)
+
+
+def run_one(kind: str, hidden: int, batch: int, precision: str, settings: Settings) -> list[Row]:
+    """Return the rows of all networks of a kind, which have taken turns."""
+    rounds = settings.rounds or ((3 if settings.quick else 7) if kind == "spiking" else (5 if settings.quick else 15))
+    steps = 0 if kind == "rate" else settings.steps or (10 if settings.quick else 50)
+    networks = list_networks(kind, hidden, batch, steps, precision, settings)
+    builders: dict[str, Callable[[], Callable[[], float]]] = {
+        network.name: partial(training_step, network) for network in networks
+    }
+    timings = measure(builders, rounds=rounds, clock=clock_of(settings.device), shortest=settings.shortest)
+    peaks, unknown = measure_peaks([network for network in networks if network.name in timings.seconds], settings)
+    reference = REFERENCES[kind]
+    rows = []
+    for network in networks:
+        name, loss = network.name, timings.first.get(network.name)
+        has_both = name in peaks and peaks.get(reference, 0) > 0
+        rows.append({
+            "kind": kind, "network": name, "hidden": hidden, "batch": batch, "steps": steps, "precision": precision,
+            "block": network.block, "kernel": network.kernel,
+            "surrogate": network.surrogate if kind == "spiking" else None,
+            **summary(timings, name, {"reference": reference}, rounds=rounds),
+            "peak_bytes": peaks.get(name),
+            "of_reference_peak": round(peaks[name] / peaks[reference], 3) if has_both else None,
+            "peak_reason": unknown.get(name),
+            "first_loss": round(loss, 5) if isinstance(loss, float) else None,
+        })  # fmt: skip
+    return rows
+
+
+def list_networks(kind: str, hidden: int, batch: int, steps: int, precision: str, settings: Settings) -> list[Network]:
+    """Return the reference, and our networks of every block and kernel."""
+    make = partial(Network, kind, hidden=hidden, batch=batch, steps=steps, precision=precision, device=settings.device)
+    networks = [make(name=REFERENCES[kind])]
+    for block, kernel in product(settings.blocks or BLOCKS, KERNELS):
+        networks.append(make(name=f"{block} {kernel}", block=block, kernel=kernel))
+        if kind == "spiking" and kernel != "masked" and not settings.quick:
+            name = f"{block} {kernel}, {BOUNDED}"
+            networks.append(make(name=name, block=block, kernel=kernel, surrogate=BOUNDED))
+    return networks
+
+
+def build(network: Network) -> nn.Module:
+    """Return the network, on its device."""
+    is_reference = network.name == REFERENCES[network.kind]
+    block = block_of("1x1" if is_reference else network.block)
+    hidden = [network.hidden] * 3
+    if network.kind == "rate":
+        pattern = Dense() if is_reference else Ensembles(p_inter=0.15, block=block)
+        kernel = "auto" if is_reference else network.kernel
+        return ensemble_net(_SHAPE, _CLASSES, hidden=hidden, pattern=pattern, patches=4, kernel=kernel).to(
+            network.device
+        )
+    bounded = partial(LIF, 0.9, 1.0, learn=("decay", "threshold"), surrogate=Triangle())
+    net = spiking_ensemble_net(
+        _SHAPE, _CLASSES, hidden=hidden, pattern=Ensembles(p_inter=0.15, block=block), encoding="current",
+        neurons=bounded if network.surrogate == BOUNDED else "learned", steps=network.steps,
+        kernel="masked" if is_reference else network.kernel,
+    )  # fmt: skip
+    return (PublishedNet(net) if is_reference else net).to(network.device)
+
+
+def training_step(network: Network) -> Callable[[], float]:
+    """Return a function that does one step (forward, backward, Adam) and gives the loss."""
+    net = build(network)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
+    images = torch.rand(network.batch, *_SHAPE, generator=stream(0, "images"))
+    # as in Fashion-MNIST, half of the pixels are black, and the mean is 0.286
+    images = ((images - 0.5).clamp(min=0) * 2 * 1.144).clamp(max=1).to(network.device)
+    labels = torch.randint(_CLASSES, (network.batch,), generator=stream(0, "labels")).to(network.device)
+    device = torch.device(network.device).type
+
+    def step() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        narrow = torch.autocast(device, torch.bfloat16) if network.precision == "bfloat16" else nullcontext()
+        with tf32(network.precision == "tf32"):
+            with narrow:
+                loss = F.cross_entropy(net(images).float(), labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return float(loss.detach())
+
+    return step
+
+
+def measure_peaks(networks: Sequence[Network], settings: Settings) -> tuple[dict[str, int], dict[str, str]]:
+    """Return by name the peak memory of a training step, in bytes, or why it is not known."""
+    unknown: dict[str, str] = {}
+
+    def measure_one(network: Network) -> int:
+        try:
+            return in_fresh_process(peak_of, network, settings.threads)
+        except FAILURES as error:
+            unknown[network.name] = reason_of(error)
+            return 0
+
+    with ThreadPoolExecutor(usable_cores() if settings.quick else 1) as threads:
+        peaks = dict(zip([network.name for network in networks], threads.map(measure_one, networks), strict=True))
+    return {name: peak for name, peak in peaks.items() if name not in unknown}, unknown
+
+
+def peak_of(network: Network, threads: int) -> int:
+    """Return the bytes that two steps add to this process, which is a fresh one.
+
+    What a small network of the same kind takes before counts for nothing: that is compiled code.
+    """
+    torch.set_num_threads(threads)
+    flush_subnormals()
+    training_step(network._replace(hidden=64, batch=2, steps=min(2, network.steps)))()
+    step = training_step(network)
+    peak = PeakMemory(network.device)
+    step()
+    step()
+    return peak.bytes()

@@ -349,6 +349,7 @@ class SparseLinear(nn.Module):
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, block={self._wiring.block}, "
             f"density={self._wiring.density:.4g}, {silent}bias={self.bias is not None}, kernel={self.kernel}"
+            f"{' without Triton' if self.kernel == 'blocks' and self.weight.is_cuda and self._gathering is None else ''}"
         )
 
     # Storing: wiring and silence travel with the weights

@@ -346,9 +346,12 @@ class SparseLinear(nn.Module):
         silent = ""
         if self._silence is not None:
             silent = f"silent={1 - self.n_transmitting / self._wiring.n_connections:.4g}, "
+        missing = ""
+        if self.kernel == "blocks" and self.weight.is_cuda and self._gathering is None:
+            missing = " without Triton"
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, block={self._wiring.block}, "
-            f"density={self._wiring.density:.4g}, {silent}bias={self.bias is not None}, kernel={self.kernel}"
+            f"density={self._wiring.density:.4g}, {silent}bias={self.bias is not None}, kernel={self.kernel}" + missing
         )
 
     # Storing: wiring and silence travel with the weights

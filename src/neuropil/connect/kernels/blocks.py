@@ -25,8 +25,9 @@ def product(layer: "SparseLinear", x: Tensor) -> Tensor:
     Neurons come first while it runs (``[neurons, b]``), so that gathering a source copies one contiguous row.
     Row i of the block grid reads k_i columns; its weights are stored as one matrix ``[k_i, rows]``.
     """
-    if layer._gathering is not None and (dtype := product_type(x, layer.weight)):
-        return gathered_product(layer._gathering, x, layer.effective_weight(), layer.bias, dtype)
+    g = layer._gathering
+    if g is not None and g.stored.device == x.device and (dtype := product_type(x, layer.weight)):
+        return gathered_product(g, x, layer.effective_weight(), layer.bias, dtype)
     batch, rows, n_columns = x.shape[0], layer.wiring.block[0], layer._columns_per_row
     sources = x.t()
     if layer._gather is not None:

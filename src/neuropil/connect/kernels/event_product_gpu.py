@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Measured on an H200, 4096³: an event costs what 11 entries do densely in float32, but 90 in TF32 and 110 in bfloat16,
-# which no network is silent enough for. Looking whether it pays makes the host wait, so the product must be large.
+# Measured on an H200, 4096³: an event costs what 11 entries do densely in float32, but 90 in TF32 and bfloat16, which
+# few networks are silent enough for. Looking whether it pays makes the host wait, so the product must be large.
 _MOST_ACTIVE = 0.05
 _LEAST_WORK = 2**33
 _HAS_TRITON = find_spec("triton") is not None

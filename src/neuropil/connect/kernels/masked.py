@@ -22,4 +22,4 @@ def product(layer: "SparseLinear", x: Tensor) -> Tensor:
     return F.linear(x, layer.dense_weight(), layer.bias)
 
 
-MASKED = Kernel("masked", obstacle, product)
+MASKED = Kernel("masked", obstacle, product, told=lambda layer: "dense, with a mask")

@@ -53,7 +53,7 @@ class _SynapseLinear(torch.autograd.Function):
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, *synapses = ctx.saved_tensors
     needs = ctx.needs_input_grad
-    compute = torch.ops.neuropil.synapses_backward if _is_recorded() else _gradients
+    compute = torch.ops.neuropil.synapses_backward if _is_recorded() else gradients
     of_x = of_weight = None
     if needs[0] or needs[1]:
         of_x, of_weight = compute(gradient, x, weight, *synapses, needs[0], needs[1])
@@ -82,7 +82,7 @@ def _synapses_backward(
     gradient: Tensor, x: Tensor, weight: Tensor, pointers: Tensor, sources: Tensor, column_pointers: Tensor,
     targets: Tensor, positions: Tensor, needs_x: bool, needs_weight: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    return _gradients(
+    return gradients(
         gradient, x, weight, pointers, sources, column_pointers, targets, positions, needs_x, needs_weight
     )
 
@@ -136,13 +136,14 @@ def _forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, pointers: Tensor, sources: Tensor, *columns: Tensor
 ) -> Tensor:
     y = x.new_empty(x.shape[0], pointers.shape[0] - 1)
-    _weighted_sums(x, weight, bias, pointers, sources, y)
+    weighted_sums(x, weight, bias, pointers, sources, y)
     return y
 
 
-def _weighted_sums(
+def weighted_sums(
     x: Tensor, weight: Tensor, bias: Tensor | None, pointers: Tensor, others: Tensor, y: Tensor
 ) -> None:
+    """Write x Wᵀ + b into y: for each neuron, the sum over those that its connections read."""
     from neuropil.connect import synapse_loops
 
     n = x.shape[1]
@@ -156,9 +157,9 @@ def _weighted_sums(
         in_parallel(work, -(-rows // lanes) * len(others), fewest=_FEWEST)
 
 
-def _gradients(
+def gradients(
     gradient: Tensor,
-    x: Tensor,
+    x: Tensor | None,
     weight: Tensor,
     pointers: Tensor,
     sources: Tensor,
@@ -168,12 +169,12 @@ def _gradients(
     needs_x: bool,
     needs_weight: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients of x and of the weights, those that are not needed empty."""
+    """Return the gradients of x and of the weights, empty where they are not needed; x is only for the latter's."""
     from neuropil.connect import synapse_loops
 
-    of_x = x.new_empty(x.shape if needs_x else (0,))
+    of_x = weight.new_empty((len(gradient), len(column_pointers) - 1) if needs_x else (0,))
     of_weight = weight.new_zeros(weight.shape if needs_weight else (0,))
-    if not needs_x:
+    if x is not None and needs_weight and not needs_x:
         arrays = pointers.numpy(), sources.numpy()
         own = _array(gradient)
         for tiles, row, rows, lanes in _tiles(x):
@@ -184,9 +185,9 @@ def _gradients(
 
             in_parallel(work, len(sources), fewest=_FEWEST)
         return of_x, of_weight
-    by_column = _moved(synapse_loops.take, weight, positions)
-    if not needs_weight:
-        _weighted_sums(gradient, by_column, None, column_pointers, targets, of_x)
+    by_column = moved(synapse_loops.take, weight, positions)
+    if x is None or not needs_weight:
+        weighted_sums(gradient, by_column, None, column_pointers, targets, of_x)
         return of_x, of_weight
     products = of_weight  # by column, for now
     arrays = column_pointers.numpy(), targets.numpy(), by_column.numpy()
@@ -199,11 +200,11 @@ def _gradients(
             )  # fmt: skip
 
         in_parallel(work, len(targets), fewest=_FEWEST)
-    return of_x, _moved(synapse_loops.put, products, positions)
+    return of_x, moved(synapse_loops.put, products, positions)
 
 
-def _moved(loop: Any, values: Tensor, positions: Tensor) -> Tensor:
-    """Return values in the order of rows or of columns."""
+def moved(loop: Any, values: Tensor, positions: Tensor) -> Tensor:
+    """Return what belongs to connections in the order of columns (by ``take``) or of rows (by ``put``)."""
     moved = torch.empty_like(values, memory_format=torch.contiguous_format)
     arrays = _array(values), positions.numpy(), moved.numpy()
     in_parallel(lambda first, last: loop(*arrays[:2], first, last, arrays[2]), len(positions), fewest=_FEWEST)

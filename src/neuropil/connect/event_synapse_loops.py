@@ -1,4 +1,4 @@
-"""Products of single synapses with inputs that are mostly zero, by Numba: only synapses of active sources are visited."""
+"""Products of single synapses with inputs that are mostly zero, by Numba: only those of active sources are visited."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ _compiled = numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_mode
 
 
 @_compiled
-def _between(ascending: Array, begin: int, end: int, first: int, last: int) -> tuple[int, int]:
+def _between(ascending: Array, begin: int, end: int, first: int, last: int) -> tuple[Any, Any]:
     """Return which places from ``begin`` to ``end`` hold numbers from ``first`` to ``last``, the latter excluded."""
     return (
         begin + np.searchsorted(ascending[begin:end], first),

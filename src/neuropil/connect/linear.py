@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from neuropil.connect.change import Change
 from neuropil.connect.kernels import choose_kernel, explain
 from neuropil.connect.kernels.kernel import is_single
-from neuropil.connect.storage import as_stored
+from neuropil.connect.storage import as_stored, drawn
 from neuropil.connect.synapses import Synapses
 from neuropil.connect.wiring import Wiring
 
@@ -281,7 +281,7 @@ class SparseLinear(nn.Module):
         """
         fan_in = self._wiring.fan_in().clamp(min=1)
         with torch.no_grad():
-            uniform = torch.rand(self.weight.shape, generator=generator, device="cpu", dtype=torch.float64)
+            uniform = drawn(torch.rand, self.weight.shape, self._wiring, generator)
             bound = fan_in.to(torch.float64).rsqrt()
             self.weight.copy_(uniform.mul_(2).sub_(1).mul_(bound[self._weight_targets().clamp_(min=0)]))
             del uniform

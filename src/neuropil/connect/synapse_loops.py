@@ -15,11 +15,20 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from neuropil.connect.vectors import add_product, load, plus, product_sum, splat, store, transpose_8
+from neuropil.connect import vectors
 
 Array = NDArray[Any]
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 _inner = numba.njit(nogil=True, error_model="numpy", forceinline=True)
+
+# how they are called is told to Numba's compiler, not to Python's type checkers
+load: Any = vectors.load
+store: Any = vectors.store
+splat: Any = vectors.splat
+plus: Any = vectors.plus
+add_product: Any = vectors.add_product
+product_sum: Any = vectors.product_sum
+transpose_8: Any = vectors.transpose_8
 
 LANES = (1, 8, 16, 32)  # that loops are compiled for
 _STRETCH = 64  # neurons whose results are written together
@@ -42,17 +51,17 @@ def _sums_of(lanes: int) -> Callable[..., None]:
             a = add_product(a, load(lanes, tile, at + np.int64(others[k]) * lanes), weights[k])
         store(plus(a, b), out, to)
 
-    return sums  # type: ignore[no-any-return]
+    return sums
 
 
 def _dots_of(lanes: int) -> Callable[..., None]:
     @_inner
-    def dots(begin: int, end: int, others: Array, tile: Array, at: int, own: Array, of: int, products: Array) -> None:  # fmt: skip
+    def dots(begin: int, end: int, others: Array, tile: Array, at: int, own: Array, of: int, products: Array) -> None:
         v = load(lanes, own, of)
         for k in range(np.uint64(begin), np.uint64(end)):
             products[k] += product_sum(load(lanes, tile, at + np.int64(others[k]) * lanes), v)
 
-    return dots  # type: ignore[no-any-return]
+    return dots
 
 
 def _sums_and_dots_of(lanes: int) -> Callable[..., None]:
@@ -67,7 +76,7 @@ def _sums_and_dots_of(lanes: int) -> Callable[..., None]:
             products[k] += product_sum(u, v)
         store(a, out, of)
 
-    return sums_and_dots  # type: ignore[no-any-return]
+    return sums_and_dots
 
 
 _sums_1, _sums_8, _sums_16, _sums_32 = (_sums_of(lanes) for lanes in LANES)
@@ -76,7 +85,7 @@ _both_1, _both_8, _both_16, _both_32 = (_sums_and_dots_of(lanes) for lanes in LA
 
 
 @_inner
-def _aligned(n: int, like: Array) -> tuple[Array, int]:
+def _aligned(n: int, like: Array) -> tuple[Array, Any]:
     """Return room for n numbers, and from where on it lies at the start of a cache line."""
     room = np.empty(n + 16, like.dtype)
     return room, np.int64((-room.ctypes.data) % 64 // room.itemsize)
@@ -133,7 +142,7 @@ def _stretch_from(pointers: Array, unit: int) -> tuple[int, int]:
 
 
 @_compiled
-def fill_tiles(x: Array, n: int, row: int, rows: int, lanes: int, first: int, last: int, tiles: Array) -> None:
+def fill_tiles(x: Array, n: int, row: int, rows: int, lanes: int, tiles: Array, first: int, last: int) -> None:
     """Write neurons ``first`` to ``last`` of some rows of x ``[b, n]`` as tiles ``[tile, n, lanes]``."""
     step = 512  # a part of each row that stays in the nearest cache
     for tile in range((rows + lanes - 1) // lanes):
@@ -146,7 +155,7 @@ def fill_tiles(x: Array, n: int, row: int, rows: int, lanes: int, first: int, la
 @_compiled
 def weighted_sums(
     x: Array, n: int, row: int, rows: int, pointers: Array, others: Array, weights: Array, bias: Array, lanes: int,
-    first: int, last: int, y: Array,
+    y: Array, first: int, last: int,
 ) -> None:  # fmt: skip
     """Compute y[r, o] = bias[o] + Σ_k weights[k] · x[r, others[k]], over the connections k of neuron o.
 
@@ -159,8 +168,8 @@ def weighted_sums(
         weights: of each connection.
         bias: of each neuron, or empty.
         lanes: rows in a tile.
-        first, last: part to do of tiles · connections.
         y: ``[b, neurons]``, flat, written.
+        first, last: part to do of tiles · connections.
     """
     n_neurons = len(pointers) - 1
     n_stretches = (n_neurons + _STRETCH - 1) // _STRETCH
@@ -199,7 +208,7 @@ def weighted_sums(
 @_compiled
 def dot_products(
     tiles: Array, n: int, own: Array, row: int, rows: int, pointers: Array, others: Array, lanes: int,
-    first: int, last: int, products: Array,
+    products: Array, first: int, last: int,
 ) -> None:  # fmt: skip
     """Add Σ_r own[r, o] · x[r, others[k]] to products[k], for each connection k of a neuron o.
 
@@ -210,8 +219,8 @@ def dot_products(
         row, rows: first row of ``own`` and number of rows to do.
         pointers, others: as for :func:`weighted_sums`.
         lanes: rows in a tile.
-        first, last: part to do of the connections.
         products: added to.
+        first, last: part to do of the connections.
     """
     n_neurons = len(pointers) - 1
     n_stretches = (n_neurons + _STRETCH - 1) // _STRETCH
@@ -239,7 +248,7 @@ def dot_products(
 @_compiled
 def sums_and_products(
     tiles: Array, n: int, own: Array, row: int, rows: int, pointers: Array, others: Array, weights: Array, lanes: int,
-    first: int, last: int, sums: Array, products: Array,
+    sums: Array, products: Array, first: int, last: int,
 ) -> None:  # fmt: skip
     """Compute what :func:`weighted_sums` and :func:`dot_products` do, in one pass over the connections."""
     n_neurons = len(pointers) - 1
@@ -268,9 +277,7 @@ def sums_and_products(
 
 
 @_compiled
-def compress_columns(
-    pointers: Array, sources: Array, column_pointers: Array, targets: Array, positions: Array
-) -> None:
+def compress_columns(pointers: Array, sources: Array, column_pointers: Array, targets: Array, positions: Array) -> None:
     """Write compressed columns of compressed rows: a sort by counting.
 
     Args:
@@ -293,14 +300,14 @@ def compress_columns(
 
 
 @_compiled
-def take(values: Array, positions: Array, first: int, last: int, taken: Array) -> None:
+def take(values: Array, positions: Array, taken: Array, first: int, last: int) -> None:
     """Write taken[k] = values[positions[k]] for some k."""
     for k in range(first, last):
         taken[k] = values[positions[k]]
 
 
 @_compiled
-def put(values: Array, positions: Array, first: int, last: int, filled: Array) -> None:
+def put(values: Array, positions: Array, filled: Array, first: int, last: int) -> None:
     """Write filled[positions[k]] = values[k] for some k."""
     for k in range(first, last):
         filled[positions[k]] = values[k]

@@ -20,7 +20,7 @@ from numba.extending import intrinsic, register_model
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
-class Vector(types.Type):  # type: ignore[misc]
+class Vector(types.Type):
     """A fixed number of numbers of one type."""
 
     def __init__(self, dtype: Any, lanes: int) -> None:
@@ -29,10 +29,10 @@ class Vector(types.Type):  # type: ignore[misc]
 
 
 @register_model(Vector)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: Vector) -> None:
         number = dmm.lookup(fe_type.dtype).get_data_type()
-        super().__init__(dmm, fe_type, ir.VectorType(number, fe_type.lanes))
+        super().__init__(dmm, fe_type, ir.VectorType(number, fe_type.lanes))  # type: ignore[no-untyped-call]
 
 
 Code = Callable[[Any, Any, Any, Any], Any]
@@ -64,7 +64,7 @@ def _lanes(literal: Any) -> int | None:
     return literal.literal_value if isinstance(literal, types.IntegerLiteral) else None
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@intrinsic(prefer_literal=True)
 def load(typingctx: Any, lanes: Any, array: Any, at: Any) -> tuple[Any, Code] | None:
     """Return ``lanes`` numbers of an array from place ``at`` on."""
     n = _lanes(lanes)
@@ -77,7 +77,7 @@ def load(typingctx: Any, lanes: Any, array: Any, at: Any) -> tuple[Any, Code] | 
     return Vector(array.dtype, n)(lanes, array, types.int64), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def store(typingctx: Any, vector: Any, array: Any, at: Any) -> tuple[Any, Code]:
     """Write a vector into an array from place ``at`` on."""
 
@@ -88,7 +88,7 @@ def store(typingctx: Any, vector: Any, array: Any, at: Any) -> tuple[Any, Code]:
     return types.void(vector, array, types.int64), code
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@intrinsic(prefer_literal=True)
 def splat(typingctx: Any, lanes: Any, number: Any) -> tuple[Any, Code] | None:
     """Return a vector of ``lanes`` times the same number."""
     n = _lanes(lanes)
@@ -107,7 +107,7 @@ def _splat(builder: Any, number: Any, lanes: int) -> Any:
     return _mixed(builder, one, nothing, [0] * lanes)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def add_product(typingctx: Any, total: Any, vector: Any, factor: Any) -> tuple[Any, Code]:
     """Return ``total`` + ``vector`` · ``factor``, the factor being a number or a vector."""
 
@@ -119,7 +119,7 @@ def add_product(typingctx: Any, total: Any, vector: Any, factor: Any) -> tuple[A
     return total(total, vector, factor), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def product_sum(typingctx: Any, a: Any, b: Any) -> tuple[Any, Code]:
     """Return Σ a · b over the lanes: halves are added to each other until one is left."""
 
@@ -132,16 +132,14 @@ def product_sum(typingctx: Any, a: Any, b: Any) -> tuple[Any, Code]:
             total = builder.fadd(total, builder.fmul(x, y, flags=("contract",)), flags=("contract",))
         while most > 1:
             most //= 2
-            low, high = (
-                _mixed(builder, total, total, list(range(start, start + most))) for start in (0, most)
-            )
+            low, high = (_mixed(builder, total, total, list(range(start, start + most))) for start in (0, most))
             total = builder.fadd(low, high)
         return builder.extract_element(total, ir.Constant(_I32, 0))
 
     return a.dtype(a, b), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def plus(typingctx: Any, a: Any, b: Any) -> tuple[Any, Code]:
     """Return the sum of two vectors."""
 
@@ -151,7 +149,7 @@ def plus(typingctx: Any, a: Any, b: Any) -> tuple[Any, Code]:
     return a(a, b), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def transpose_8(
     typingctx: Any, given: Any, at: Any, stride: Any, result: Any, to: Any, to_stride: Any
 ) -> tuple[Any, Code]:

@@ -42,7 +42,7 @@ class _EventSynapses(torch.autograd.Function):
         ctx.save_for_backward(x if keeps_x else None, weight, *synapses)
         y = weight.new_empty(x.shape[0], len(synapses[0]) - 1)
         if events is None:
-            weighted_sums(x, weight, bias, *synapses[:2], y)
+            weighted_sums(x, weight, bias, synapses[0], synapses[1], y)
         else:
             _forward(events, weight, bias, synapses[2:], y)
         return y
@@ -55,32 +55,29 @@ class _EventSynapses(torch.autograd.Function):
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         of_x = of_weight = None
         if ctx.events is None and needs_weight:
-            of_x, of_weight = gradients(gradient, x, weight, *synapses, needs_x, needs_weight)
+            of_x, of_weight = gradients(gradient, x, weight, synapses, needs_x, needs_weight)
         elif needs_x:
-            of_x, _ = gradients(gradient, None, weight, *synapses, True, False)
+            of_x, _ = gradients(gradient, None, weight, synapses, True, False)
         if ctx.events is not None and needs_weight:
             of_weight = _weight_gradient(ctx.events, gradient, weight, *synapses[2:])
         of_bias = gradient.sum(0) if needs_bias else None
         return of_x if needs_x else None, of_weight, of_bias, *(None for _ in synapses)
 
 
-def _forward(
-    events: Events, weight: Tensor, bias: Tensor | None, columns: tuple[Tensor, ...], y: Tensor
-) -> None:
-    from neuropil.connect import event_synapse_loops, synapse_loops
-
+def _forward(events: Events, weight: Tensor, bias: Tensor | None, columns: tuple[Tensor, ...], y: Tensor) -> None:
+    loop: Any = _loops().forward
     column_pointers, targets, positions = (tensor.numpy() for tensor in columns)
     rows, n_out = y.shape
     visits = int((column_pointers[events.sources + 1] - column_pointers[events.sources]).sum())
     if visits > len(weight):  # reading the weights in their order pays
-        weight, positions = moved(synapse_loops.take, weight, columns[2]), positions[:0]
+        weight, positions = moved("take", weight, columns[2]), positions[:0]
     start = weight.new_empty(0) if bias is None else bias
     arrays = *events, column_pointers, targets, positions, weight.detach().numpy(), start.detach().numpy()
     by_row = rows >= torch.get_num_threads()
 
     def work(first: int, last: int) -> None:
         part = (first, last, 0, n_out) if by_row else (0, rows, first, last)
-        event_synapse_loops.forward(*arrays, *part, y.numpy())
+        loop(*arrays, *part, y.numpy())
 
     n = rows if by_row else n_out
     # each thread writes its part, and visits its share of the connections
@@ -90,16 +87,20 @@ def _forward(
 def _weight_gradient(
     events: Events, gradient: Tensor, weight: Tensor, column_pointers: Tensor, targets: Tensor, positions: Tensor
 ) -> Tensor:
-    from neuropil.connect import event_synapse_loops, synapse_loops
-
+    loop: Any = _loops().weight_gradient
     products = weight.new_zeros(weight.shape)
     pointers = column_pointers.numpy()
 
     def work(first: int, last: int) -> None:
         part = np.searchsorted(pointers[1:], (first, last), side="right")
-        event_synapse_loops.weight_gradient(
-            *events, pointers, targets.numpy(), gradient.numpy(), *part, products.numpy()
-        )
+        loop(*events, pointers, targets.numpy(), gradient.numpy(), *part, products.numpy())
 
     in_parallel(work, len(weight), fewest=_FEWEST)
-    return moved(synapse_loops.put, products, positions)
+    return moved("put", products, positions)
+
+
+def _loops() -> Any:
+    """Return the compiled loops; Numba takes a while to load."""
+    from neuropil.connect import event_synapse_loops
+
+    return event_synapse_loops

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from neuropil.connect.linear import SparseLinear
 
 
+def told_nothing(layer: "SparseLinear") -> str:
+    """Return no words."""
+    return ""
+
+
 def is_single(wiring: Wiring) -> bool:
     """Return whether the blocks of a wiring are single synapses."""
     return wiring.block == (1, 1)
@@ -31,4 +36,4 @@ class Kernel(NamedTuple):
     obstacle: Callable[[Wiring], str | None]
     product: Callable[["SparseLinear", Tensor], Tensor]
     stores_dense: Callable[[Wiring], bool] = is_single
-    told: Callable[["SparseLinear"], str] = lambda layer: ""
+    told: Callable[["SparseLinear"], str] = told_nothing

@@ -1,11 +1,11 @@
 """A linear map of single synapses from their stored weights alone, forward and backward, without a dense matrix."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from neuropil.connect.synapses import Synapses
 from neuropil.threads import in_parallel
@@ -53,10 +53,11 @@ class _SynapseLinear(torch.autograd.Function):
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, *synapses = ctx.saved_tensors
     needs = ctx.needs_input_grad
-    compute = torch.ops.neuropil.synapses_backward if _is_recorded() else gradients
     of_x = of_weight = None
-    if needs[0] or needs[1]:
-        of_x, of_weight = compute(gradient, x, weight, *synapses, needs[0], needs[1])
+    if _is_recorded():
+        of_x, of_weight = torch.ops.neuropil.synapses_backward(gradient, x, weight, *synapses, needs[0], needs[1])
+    else:
+        of_x, of_weight = gradients(gradient, x, weight, synapses, needs[0], needs[1])
     of_bias = gradient.sum(0) if needs[2] else None
     return of_x if needs[0] else None, of_weight if needs[1] else None, of_bias, *(None for _ in synapses)
 
@@ -82,9 +83,8 @@ def _synapses_backward(
     gradient: Tensor, x: Tensor, weight: Tensor, pointers: Tensor, sources: Tensor, column_pointers: Tensor,
     targets: Tensor, positions: Tensor, needs_x: bool, needs_weight: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    return gradients(
-        gradient, x, weight, pointers, sources, column_pointers, targets, positions, needs_x, needs_weight
-    )
+    synapses = pointers, sources, column_pointers, targets, positions
+    return gradients(gradient, x, weight, synapses, needs_x, needs_weight)
 
 
 @_synapses.register_fake
@@ -140,20 +140,14 @@ def _forward(
     return y
 
 
-def weighted_sums(
-    x: Tensor, weight: Tensor, bias: Tensor | None, pointers: Tensor, others: Tensor, y: Tensor
-) -> None:
+def weighted_sums(x: Tensor, weight: Tensor, bias: Tensor | None, pointers: Tensor, others: Tensor, y: Tensor) -> None:
     """Write x Wᵀ + b into y: for each neuron, the sum over those that its connections read."""
-    from neuropil.connect import synapse_loops
-
-    n = x.shape[1]
-    start = weight.new_empty(0) if bias is None else bias.to(weight.dtype)
-    given = _array(x)
+    loop = _loops().weighted_sums
+    start = weight.new_empty(0) if bias is None else bias
+    given = _array(x), x.shape[1]
     arrays = pointers.numpy(), others.numpy(), _array(weight), _array(start)
     for row, rows, lanes in _runs(x):
-        def work(first: int, last: int) -> None:
-            synapse_loops.weighted_sums(given, n, row, rows, *arrays, lanes, first, last, _array(y))
-
+        work = partial(loop, *given, row, rows, *arrays, lanes, _array(y))
         in_parallel(work, -(-rows // lanes) * len(others), fewest=_FEWEST)
 
 
@@ -161,31 +155,25 @@ def gradients(
     gradient: Tensor,
     x: Tensor | None,
     weight: Tensor,
-    pointers: Tensor,
-    sources: Tensor,
-    column_pointers: Tensor,
-    targets: Tensor,
-    positions: Tensor,
+    synapses: Sequence[Tensor],
     needs_x: bool,
     needs_weight: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of x and of the weights, empty where they are not needed; x is only for the latter's."""
-    from neuropil.connect import synapse_loops
-
+    loops = _loops()
+    pointers, sources, column_pointers, targets, positions = synapses
     of_x = weight.new_empty((len(gradient), len(column_pointers) - 1) if needs_x else (0,))
     of_weight = weight.new_zeros(weight.shape if needs_weight else (0,))
-    if x is not None and needs_weight and not needs_x:
-        arrays = pointers.numpy(), sources.numpy()
+    if not needs_x and not needs_weight:
+        return of_x, of_weight
+    if x is not None and not needs_x:
+        arrays: tuple[Any, ...] = pointers.numpy(), sources.numpy()
         own = _array(gradient)
         for tiles, row, rows, lanes in _tiles(x):
-            def work(first: int, last: int) -> None:
-                synapse_loops.dot_products(
-                    tiles, x.shape[1], own, row, rows, *arrays, lanes, first, last, of_weight.numpy()
-                )
-
+            work = partial(loops.dot_products, tiles, x.shape[1], own, row, rows, *arrays, lanes, of_weight.numpy())
             in_parallel(work, len(sources), fewest=_FEWEST)
         return of_x, of_weight
-    by_column = moved(synapse_loops.take, weight, positions)
+    by_column = moved("take", weight, positions)
     if x is None or not needs_weight:
         weighted_sums(gradient, by_column, None, column_pointers, targets, of_x)
         return of_x, of_weight
@@ -193,44 +181,45 @@ def gradients(
     arrays = column_pointers.numpy(), targets.numpy(), by_column.numpy()
     own = _array(x)
     for tiles, row, rows, lanes in _tiles(gradient):
-        def work(first: int, last: int) -> None:
-            synapse_loops.sums_and_products(
-                tiles, gradient.shape[1], own, row, rows, *arrays, lanes, first, last, _array(of_x),
-                products.numpy(),
-            )  # fmt: skip
-
+        work = partial(
+            loops.sums_and_products, tiles, gradient.shape[1], own, row, rows, *arrays, lanes, _array(of_x),
+            products.numpy(),
+        )  # fmt: skip
         in_parallel(work, len(targets), fewest=_FEWEST)
-    return of_x, moved(synapse_loops.put, products, positions)
+    return of_x, moved("put", products, positions)
 
 
-def moved(loop: Any, values: Tensor, positions: Tensor) -> Tensor:
-    """Return what belongs to connections in the order of columns (by ``take``) or of rows (by ``put``)."""
-    moved = torch.empty_like(values, memory_format=torch.contiguous_format)
-    arrays = _array(values), positions.numpy(), moved.numpy()
-    in_parallel(lambda first, last: loop(*arrays[:2], first, last, arrays[2]), len(positions), fewest=_FEWEST)
-    return moved
+def moved(how: Literal["take", "put"], values: Tensor, positions: Tensor) -> Tensor:
+    """Return what belongs to connections in the order of columns (``take``) or of rows (``put``)."""
+    result = torch.empty_like(values, memory_format=torch.contiguous_format)
+    work = partial(getattr(_loops(), how), _array(values), positions.numpy(), result.numpy())
+    in_parallel(work, len(positions), fewest=_FEWEST)
+    return result
+
+
+def _loops() -> Any:
+    """Return the compiled loops; Numba takes a while to load."""
+    from neuropil.connect import synapse_loops
+
+    return synapse_loops
 
 
 def _runs(x: Tensor) -> Iterator[tuple[int, int, int]]:
     """Share the rows of x ``[b, n]`` out: first row, number of rows and lanes of the tiles."""
-    from neuropil.connect.synapse_loops import LANES
-
     (rows, n), size = x.shape, x.element_size()
-    fitting = [lanes for lanes in LANES if lanes * size <= 128 and lanes * size * n <= _TILE_BYTES]
+    fitting = [lanes for lanes in _loops().LANES if lanes * size <= 128 and lanes * size * n <= _TILE_BYTES]
     widest = max(16, *fitting) if size == 4 else max(8, *fitting)
     whole = rows // widest * widest
     if whole:
         yield 0, whole, widest
     if whole < rows:
-        yield whole, rows - whole, min(lanes for lanes in LANES if lanes >= rows - whole)
+        yield whole, rows - whole, min(lanes for lanes in _loops().LANES if lanes >= rows - whole)
 
 
 def _tiles(x: Tensor) -> Iterator[tuple[Any, int, int, int]]:
     """Give x ``[b, n]`` as tiles, some at a time: flat, with first row, number of rows, and lanes."""
-    from neuropil.connect import synapse_loops
-
     n, given = x.shape[1], _array(x)
-    room: Tensor | None = None
+    room = torch.empty(0, dtype=x.dtype)
     for start, count, lanes in _runs(x):
         most = max(1, _TILES_BYTES // (lanes * n * x.element_size())) * lanes
         for row in range(start, start + count, most):
@@ -239,14 +228,10 @@ def _tiles(x: Tensor) -> Iterator[tuple[Any, int, int, int]]:
                 yield given[row * n : (row + 1) * n], row, rows, lanes
                 continue
             needed = -(-rows // lanes) * lanes * n
-            if room is None or len(room) < needed:
+            if len(room) < needed:
                 room = torch.empty(needed, dtype=x.dtype)
             tiles = room.numpy()
-
-            def work(first: int, last: int) -> None:
-                synapse_loops.fill_tiles(given, n, row, rows, lanes, first, last, tiles)
-
-            in_parallel(work, n, fewest=256)
+            in_parallel(partial(_loops().fill_tiles, given, n, row, rows, lanes, tiles), n, fewest=256)
             yield tiles, row, rows, lanes
 
 

@@ -47,24 +47,22 @@ class _SynapseLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return _backward(ctx, gradient)
+        if torch.is_grad_enabled():  # it will be differentiated itself
+            return _backward(ctx, gradient)
+        x, weight, *synapses = ctx.saved_tensors
+        return _all_gradients(ctx, gradient, *gradients(gradient, x, weight, synapses, *ctx.needs_input_grad[:2]))
 
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    x, weight, *synapses = ctx.saved_tensors
-    needs = ctx.needs_input_grad
-    of_x = of_weight = None
-    if _is_recorded():
-        of_x, of_weight = torch.ops.neuropil.synapses_backward(gradient, x, weight, *synapses, needs[0], needs[1])
-    else:
-        of_x, of_weight = gradients(gradient, x, weight, synapses, needs[0], needs[1])
-    of_bias = gradient.sum(0) if needs[2] else None
-    return of_x if needs[0] else None, of_weight if needs[1] else None, of_bias, *(None for _ in synapses)
+    needs = ctx.needs_input_grad[:2]
+    return _all_gradients(ctx, gradient, *torch.ops.neuropil.synapses_backward(gradient, *ctx.saved_tensors, *needs))
 
 
-def _is_recorded() -> bool:
-    """Whether what is computed now will be differentiated or compiled itself."""
-    return torch.is_grad_enabled() or torch.compiler.is_compiling()
+def _all_gradients(ctx: Any, gradient: Tensor, of_x: Tensor, of_weight: Tensor) -> tuple[Tensor | None, ...]:
+    """Return a gradient, or None, for each argument."""
+    needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+    of_bias = gradient.sum(0) if needs_bias else None
+    return of_x if needs_x else None, of_weight if needs_weight else None, of_bias, *(None for _ in range(5))
 
 
 # Operators: what torch.compile sees

@@ -301,6 +301,7 @@ def test_autocast_to_another_type_is_none(has_onednn, monkeypatch):
 
 @pytest.mark.parametrize("activity", [0.1, 0.5])
 def test_torch_compile(activity):
+    torch._dynamo.reset()
     x = active((3, 8, 12), activity, dtype=torch.float32)
     wiring = Ensembles(n_groups=4).wire(12, 8, generator=stream(0, "wiring"))
     for layer in (EventLinear(12, 5), SparseLinear(wiring, kernel="events")):

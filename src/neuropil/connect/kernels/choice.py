@@ -21,14 +21,14 @@ _FEWEST_ROWS = 32
 # density of single synapses from which the masked product is faster, and cells of a layer below which it is whatever
 # the density: a training step of 2,048² and batch 256, and of small layers; see benchmarks/results
 _DENSE_FROM = 0.3
-_FEWEST_CELLS = 1 << 18
+_FEWEST_CELLS = 1 << 16
 
 
 def choose_kernel(wiring: Wiring, name: str = "auto", device: torch.device | str | None = None) -> Kernel:
     """Return the kernel called ``name``, or for ``auto`` the one that is measured to be fastest for the wiring.
 
     The rule for ``auto``: ``blocks`` where blocks have at least 32 rows; ``synapses`` for single synapses on a CPU at a
-    density below 0.3 in layers of at least 2¹⁸ possible connections (512 × 512); ``masked`` otherwise.
+    density below 0.3 in layers of at least 2¹⁶ possible connections (256 × 256); ``masked`` otherwise.
 
     Args:
         wiring: who connects to whom.

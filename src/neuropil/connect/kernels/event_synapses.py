@@ -13,7 +13,7 @@ from neuropil.connect.synapses import Synapses
 from neuropil.threads import in_parallel
 
 # share of the input that is not zero, above which all connections are computed: see benchmarks/results
-_MOST_ACTIVE = 0.1
+_MOST_ACTIVE = 0.08
 # visits of a connection below which a second thread costs more than it saves
 _FEWEST = 1 << 14
 
@@ -22,7 +22,7 @@ def event_synapse_linear(x: Tensor, weight: Tensor, bias: Tensor | None, synapse
     """Return x Wᵀ + b, as :func:`synapse_linear`, in a time that falls with the share of ``x`` that is zero.
 
     The output and the gradient of the weights visit the connections of those sources alone that are not zero. The
-    gradient of ``x`` is that of all connections. Where more than 10 % of ``x`` is not zero, and under
+    gradient of ``x`` is that of all connections. Where more than 8 % of ``x`` is not zero, and under
     ``torch.compile``, all connections are computed.
 
     A zero passes nothing: not even NaN, which in a product it becomes when a weight is infinite or NaN.

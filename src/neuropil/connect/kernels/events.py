@@ -42,7 +42,7 @@ def told(layer: "SparseLinear") -> str:
         return f"dense, zeros included: {told_limits(layer)}"
     if layer.synapses is None:
         return "events times rows of the dense matrix; dense where more than 15 % of the input is not zero"
-    return "connections of active sources; all connections where more than 10 % of the input is not zero"
+    return "connections of active sources; all connections where more than 8 % of the input is not zero"
 
 
 EVENTS = Kernel("events", obstacle, product, stores_dense, told)

@@ -259,12 +259,12 @@ def test_a_block_that_goes_may_not_come(generator):
     [
         ErdosRenyi(1.0).wire(3, 4),
         ErdosRenyi(1.0, block=(2, 1)).wire(4, 4),
-        Wiring(4, 4, [0, 1], [0, 1], out_order=[1, 0, 2, 3]),
-        Wiring(4, 4, [0, 1], [0, 1], in_order=[1, 0, 2, 3]),
+        Wiring(4, 4, [0, 1], [0, 1], out_order=[1, 0, 2, 3], block=(2, 2)),
+        Wiring(4, 4, [0, 1], [0, 1], in_order=[1, 0, 2, 3], block=(2, 2)),
     ],
 )
 def test_wirings_of_other_neurons(after):
-    before = ErdosRenyi(1.0).wire(4, 4)
+    before = ErdosRenyi(1.0, block=(2, 2) if after.block == (2, 2) else (1, 1)).wire(4, 4)
     with pytest.raises(
         ValueError, match=r"Change: both wirings must be of the same neurons, order and block, got Wiring"
     ):

@@ -39,7 +39,7 @@ def wirings(draw):
 @given(wirings(), st.integers(0, 4), st.sampled_from([torch.float64, torch.float32]))
 def test_kernels_agree(wiring, batch, dtype):
     names = assert_kernels_agree(wiring, batch=batch, dtype=dtype, generator=stream(0, "test"))
-    assert names == (["events", "masked"] if wiring.block == (1, 1) else ["blocks", "events", "masked"])
+    assert names == (["events", "masked", "synapses"] if wiring.block == (1, 1) else ["blocks", "events", "masked"])
 
 
 @pytest.mark.parametrize("batch", [0, 1, 17])
@@ -227,10 +227,10 @@ def test_errors():
     wiring = ErdosRenyi(1.0).wire(4, 3)
     layer = SparseLinear(wiring)
     with pytest.raises(
-        ValueError, match="kernel 'blocks' needs blocks larger than one synapse.*; try events or masked"
+        ValueError, match="kernel 'blocks' needs blocks larger than one synapse.*; try events or masked or synapses"
     ):
         SparseLinear(wiring, kernel="blocks")
-    with pytest.raises(ValueError, match="kernel must be auto or one of blocks, events, masked, got 'fast'"):
+    with pytest.raises(ValueError, match="kernel must be auto or one of blocks, events, masked, synapses, got 'fast'"):
         SparseLinear(wiring, kernel="fast")
     with pytest.raises(ValueError, match=r"last dimension must be in_features=4, got shape \(2, 3\)"):
         layer(torch.zeros(2, 3))

@@ -201,7 +201,7 @@ def test_arguments_build_the_same_network():
         ),
         (
             {"hidden": [16], "kernel": "magic"},
-            "SparseLinear: kernel must be auto or one of blocks, events, masked, got 'magic'",
+            "SparseLinear: kernel must be auto or one of blocks, events, masked, synapses, got 'magic'",
         ),
         (
             {"hidden": [16], "patches": 3},

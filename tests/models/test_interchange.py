@@ -208,10 +208,13 @@ def test_a_kernel_by_name(generator, x):
     assert type(from_nir(to_nir([nn.Linear(3, 2)]), kernel="events")[0]) is EventLinear
     assert torch.equal(spikes_of(again, x), spikes_of(net, x))
     with pytest.raises(
-        ValueError, match=r"^from_nir: affine: kernel must be auto or one of blocks, events, masked, got 'fast'$"
+        ValueError,
+        match=r"^from_nir: affine: kernel must be auto or one of blocks, events, masked, synapses, got 'fast'$",
     ):
         from_nir(to_nir(net), kernel="fast")
-    with pytest.raises(ValueError, match=r"^from_nir: affine: SparseLinear: kernel 'blocks' .*; try events or masked$"):
+    with pytest.raises(
+        ValueError, match=r"^from_nir: affine: SparseLinear: kernel 'blocks' .*; try events or masked or synapses$"
+    ):
         from_nir(without_notes(to_nir(net)), kernel="blocks")
 
 

@@ -421,7 +421,10 @@ def test_digits_are_learnt(settings, accuracy):
             "spiking_ensemble_net: read-out: Ensembles: out_features must be divisible by n_groups, got 10 and 8; try "
             "8, n_groups=10, or uneven=True",
         ),
-        ({"kernel": "magic"}, "SparseLinear: kernel must be auto or one of blocks, events, masked, got 'magic'"),
+        (
+            {"kernel": "magic"},
+            "SparseLinear: kernel must be auto or one of blocks, events, masked, synapses, got 'magic'",
+        ),
         ({"neurons": "new"}, "spiking_ensemble_net: neurons must be one of fixed, learned, got 'new'"),
         (
             {"neurons": LIF()},

@@ -23,11 +23,11 @@ def few_digits():
 
 @pytest.fixture
 def both_kernels():
-    """Return a function that builds a network of both kernels, with dropout, from a seed."""
+    """Return a function that builds a network of several kernels, with dropout, from a seed."""
 
     def build(seed=0):
         layers = [nn.Flatten()]
-        for i, (block, kernel) in enumerate([((1, 1), "masked"), (("group", 1), "blocks")]):
+        for i, (block, kernel) in enumerate([((1, 1), "masked"), (("group", 1), "blocks"), ((1, 1), "synapses")]):
             pattern = Ensembles(n_groups=4, p_inter=0.1, block=block)
             wiring = pattern.wire(64 if i == 0 else 32, 32, generator=stream(seed, "wiring", i))
             layers += [SparseLinear(wiring, kernel=kernel, generator=stream(seed, "weights", i)), nn.ReLU()]

@@ -143,3 +143,29 @@ def test_checkpoint_that_does_not_fit_changes_nothing(path):
     with pytest.raises(CheckpointError, match="does not fit"):
         load_checkpoint(path, model=model, optimizer=two_groups, scheduler=None)
     assert_same(state(model, two_groups), before)
+
+
+@pytest.mark.parametrize("kernels", [("masked", "synapses"), ("synapses", "masked")])
+def test_either_storage_of_single_synapses(kernels, tmp_path):
+    """Weights and moments come back the way in which the layer stores them now."""
+    networks = []
+    for seed, kernel in enumerate(kernels):
+        wiring = Ensembles(n_groups=2, p_inter=0.5).wire(8, 6, generator=torch.Generator().manual_seed(seed))
+        model = nn.Sequential(SparseLinear(wiring, kernel=kernel), nn.Linear(6, 2))
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+        networks.append((model, optimizer))
+    (first, its_optimizer), (second, other_optimizer) = networks
+    x = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+
+    def step(model, optimizer):
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        optimizer.step()
+        return model[0].dense_weight().detach()
+
+    step(first, its_optimizer)
+    save_checkpoint(tmp_path / "checkpoint", epoch=1, model=first, optimizer=its_optimizer, scheduler=None)
+    load_checkpoint(tmp_path / "checkpoint", model=second, optimizer=other_optimizer, scheduler=None)
+    assert other_optimizer.state[second[0].weight]["exp_avg"].shape == second[0].weight.shape
+    for _ in range(3):
+        torch.testing.assert_close(step(second, other_optimizer), step(first, its_optimizer), rtol=0, atol=1e-5)

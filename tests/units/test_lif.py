@@ -364,3 +364,22 @@ def test_a_current_of_integers():
         TypeError, match=r"^LIF: current must be a floating-point tensor, got torch.int64; try .float()"
     ):
         LIF()(torch.ones(4, 2, 3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("delayed", [True, False])
+def test_neurons_of_few_samples_are_shared_out(batch, delayed):
+    """Any number of threads gives the same spikes, potentials and state."""
+    neurons = LIF(decay=0.9, threshold=1.0, reset_delay=delayed)
+    current = torch.rand(20, batch, 1001, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    before, found = torch.get_num_threads(), []
+    try:
+        for n_threads in (1, 2, 3):
+            torch.set_num_threads(n_threads)
+            spikes, state = neurons(current)
+            (gradient,) = torch.autograd.grad(spikes.square().sum() + state[0].sum(), current)
+            found.append([spikes, *state, gradient])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
+    assert 0 < found[0][0].mean() < 1

@@ -71,6 +71,24 @@ def compressed_rows(rows: ArrayLike, columns: ArrayLike, grid: tuple[int, int]) 
     return frozen(indptr), frozen((keys % grid[1]).astype(np.int32))
 
 
+def renumbered(
+    rows: IntArray, columns: IntArray, indptr: IntArray, indices: IntArray, shape: tuple[int, int]
+) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    """Return orders and compressed rows of single synapses with neurons in their own order.
+
+    Args:
+        rows, columns: neuron at each position, −1 for nobody.
+        indptr, indices: compressed rows of positions.
+        shape: number of neurons on either side.
+    """
+    own = [frozen(np.arange(n, dtype=np.int32)) for n in shape]
+    if np.array_equal(rows, own[0]) and np.array_equal(columns, own[1]):
+        return rows, columns, indptr, indices
+    targets, sources = np.repeat(rows, np.diff(indptr)), columns[indices]
+    real = (targets >= 0) & (sources >= 0)
+    return own[0], own[1], *compressed_rows(targets[real], sources[real], shape)
+
+
 def per_neuron(per_block: NDArray[Any], order: IntArray, side: int, n: int) -> Tensor:
     """Spread a count per block row (or column) over the neurons at its positions."""
     counts = np.zeros(n, dtype=np.int64)

@@ -98,10 +98,11 @@ class Change:
         """Return what belonged to the blocks of ``before``, laid out for those of ``after``; new blocks get 0.
 
         Args:
-            values: shaped like the weight of a :class:`neuropil.connect.SparseLinear` of ``before``. Changed in
-                place, and returned, unless the number of blocks has changed.
+            values: shaped like the weight of a :class:`neuropil.connect.SparseLinear` of ``before``: of the blocks,
+                ``[n_blocks, columns, rows]``, or of all cells, ``[out_features, in_features]``. Changed in place, and
+                returned, unless it has another number of blocks now.
         """
-        if self.before.block == (1, 1):
+        if values.dim() == 2:
             self.fill(values)
             return values
         if values.device.type == "cpu" and values.is_contiguous() and self.before.n_blocks == self.after.n_blocks:

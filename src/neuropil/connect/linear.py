@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.connect.change import Change
-from neuropil.connect.kernels import choose_kernel
+from neuropil.connect.kernels import choose_kernel, explain
 from neuropil.connect.kernels.gathering import Gathering, gathering_on
+from neuropil.connect.kernels.kernel import is_single
+from neuropil.connect.storage import as_stored, drawn
+from neuropil.connect.synapses import Synapses
 from neuropil.connect.wiring import Wiring
 
 
@@ -23,15 +26,16 @@ class SparseLinear(nn.Module):
         wiring: who connects to whom.
         bias: whether each target neuron has a bias.
         kernel: how the product is computed: ``auto`` (the fastest that is measured for the wiring), ``blocks``
-            (gathered dense products, for blocks larger than one synapse), ``events`` (what is zero in the input, such
-            as the silence of spiking neurons, is skipped) or ``masked`` (the dense reference).
+            (gathered dense products, for blocks larger than one synapse), ``synapses`` (single synapses, from their
+            live weights alone), ``events`` (what is zero in the input, such as the silence of spiking neurons, is
+            skipped) or ``masked`` (the dense reference). :meth:`explain` says what was chosen, and why.
         generator: where the initial weights come from; default: PyTorch's default generator.
         device: where the parameters live.
         dtype: floating-point type of the parameters.
 
     Attributes:
-        weight: the live weights. For blocks larger than one synapse ``[n_blocks, columns, rows]``, in the order of
-            ``wiring.block_rows``: whatever a row of blocks reads is then one contiguous matrix. For single synapses
+        weight: the live weights, ``[n_blocks, columns, rows]``, in the order of ``wiring.block_rows``: whatever a row
+            of blocks reads is then one contiguous matrix. Where the layer :attr:`stores_dense`, the matrix
             ``[out_features, in_features]``, zero where nothing connects; those entries get no gradient.
         bias: ``[out_features]`` or None.
 
@@ -57,6 +61,7 @@ class SparseLinear(nn.Module):
     weight: nn.Parameter
     bias: nn.Parameter | None
     _wiring: Wiring
+    _synapses: Synapses | None  # single synapses that are not stored as a matrix
     _mask: Tensor | None
     _gather: Tensor | None
     _gathering: Gathering | None  # the same for a GPU
@@ -74,15 +79,15 @@ class SparseLinear(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self._kernel = choose_kernel(wiring, kernel)
-        n_rows, n_columns = wiring.block
-        shape = wiring.shape if wiring.block == (1, 1) else (wiring.n_blocks, n_columns, n_rows)
-        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self._kernel, self._is_forced, self._built_on = choose_kernel(wiring, kernel, device), kernel != "auto", device
+        self._stores_dense = is_single(wiring) and self._kernel.stores_dense(wiring)
+        self.weight = nn.Parameter(torch.empty(self._weight_shape(wiring), device=device, dtype=dtype))
         self.register_parameter(
             "bias", nn.Parameter(torch.empty(wiring.out_features, device=device, dtype=dtype)) if bias else None
         )
         for name in ("_mask", "_gather", "_scatter", "_silence"):
             self.register_buffer(name, None, persistent=False)
+        self._synapses = None
         self._set_wiring(wiring)
         self.reset_parameters(generator)
 
@@ -107,6 +112,32 @@ class SparseLinear(nn.Module):
     def kernel(self) -> str:
         """Name of the kernel that computes the product."""
         return self._kernel.name
+
+    @property
+    def stores_dense(self) -> bool:
+        """Whether ``weight`` is the dense matrix, which only single synapses may have; it follows from the kernel."""
+        return self._stores_dense
+
+    @property
+    def synapses(self) -> Synapses | None:
+        """Single synapses by target and by source, for compiled loops; None where weights are stored otherwise."""
+        return self._synapses
+
+    def explain(self) -> str:
+        """Say which kernel computes the layer, how its weights are stored, why, and which kernels could do so too.
+
+        Example:
+            >>> print(SparseLinear(Wiring.from_mask([[1, 0], [1, 1]]), kernel="masked").explain())
+            kernel: masked, forced by name
+            storage: the dense matrix [2, 2], of which 3 entries are live (0.75)
+            product: dense, with a mask
+            others that can: events, synapses
+            others that cannot: blocks (needs blocks larger than one synapse, got block=(1, 1))
+        """
+        return explain(self, is_forced=self._is_forced, device=self._built_on)
+
+    def _weight_shape(self, wiring: Wiring) -> tuple[int, ...]:
+        return wiring.shape if self._stores_dense else (wiring.n_blocks, wiring.block[1], wiring.block[0])
 
     def rewire(self, wiring: Wiring | Change) -> Change:
         """Put another wiring in place: blocks that both have keep their weights, those that come start at 0.
@@ -153,9 +184,13 @@ class SparseLinear(nn.Module):
         """Put a wiring in place that the weights fit."""
         self._wiring = wiring
         device = self.weight.device
-        if wiring.block == (1, 1):
+        if self._stores_dense:
             self._mask = wiring.mask().to(device=device, dtype=self.weight.dtype)
             self._gathering = None
+            return
+        if is_single(wiring):
+            self._gathering = None
+            self._synapses = Synapses(wiring)
             return
         gather = wiring.in_order.reshape(-1, wiring.block[1])[wiring.block_columns].ravel().astype(np.int64)
         self._reads_nobody = bool((gather < 0).any())
@@ -185,7 +220,7 @@ class SparseLinear(nn.Module):
         if self._silence is None:
             return None
         flat = self._silence.reshape(-1)
-        if self._wiring.block == (1, 1):
+        if self._stores_dense:
             flat = flat.index_select(0, torch.from_numpy(self._wiring.cells()).to(flat.device))
         return flat != 0
 
@@ -223,7 +258,7 @@ class SparseLinear(nn.Module):
             )
         if blocks is None or not bool(blocks.any()):
             self._silence = None
-        elif wiring.block == (1, 1):
+        elif self._stores_dense:
             silence = torch.zeros_like(self.weight, requires_grad=False)
             cells = torch.from_numpy(wiring.cells()).to(silence.device)
             self._silence = silence.view(-1).index_copy_(0, cells, blocks.to(silence)).view_as(silence)
@@ -257,10 +292,10 @@ class SparseLinear(nn.Module):
         """
         fan_in = self._wiring.fan_in().clamp(min=1)
         with torch.no_grad():
-            uniform = torch.rand(self.weight.shape, generator=generator, device="cpu", dtype=torch.float64) * 2 - 1
+            uniform = drawn(torch.rand, self.weight.shape, self._wiring, generator)
             bound = fan_in.to(torch.float64).rsqrt()
-            targets, _ = self.weight_units()
-            self.weight.copy_(uniform * bound[targets.clamp(min=0)])
+            self.weight.copy_(uniform.mul_(2).sub_(1).mul_(bound[self._weight_targets().clamp_(min=0)]))
+            del uniform
             self.clear_dead_weights()
             if self.bias is not None:
                 uniform = torch.rand(self.out_features, generator=generator, device="cpu", dtype=torch.float64) * 2 - 1
@@ -273,12 +308,18 @@ class SparseLinear(nn.Module):
         uneven size).
         """
         wiring = self._wiring
-        if wiring.block == (1, 1):
-            targets, sources = np.arange(wiring.out_features)[:, None], np.arange(wiring.in_features)[None, :]
-        else:
-            targets = wiring.out_order.reshape(-1, 1, wiring.block[0])[wiring.block_rows]
-            sources = wiring.in_order.reshape(-1, wiring.block[1], 1)[wiring.block_columns]
-        return tuple(torch.from_numpy(side.astype(np.int64)) for side in (targets, sources))  # type: ignore[return-value]
+        if self._stores_dense:
+            return self._weight_targets(), torch.arange(wiring.in_features, device="cpu")[None, :]
+        sources = wiring.in_order.reshape(-1, wiring.block[1], 1)[wiring.block_columns]
+        return self._weight_targets(), torch.from_numpy(sources.astype(np.int64))
+
+    def _weight_targets(self) -> Tensor:
+        """Return the target neuron of every entry of ``weight``, as :meth:`weight_units` does."""
+        wiring = self._wiring
+        if self._stores_dense:
+            return torch.arange(wiring.out_features, device="cpu")[:, None]
+        by_row = wiring.out_order.reshape(-1, 1, wiring.block[0]).astype(np.int64)
+        return torch.from_numpy(np.repeat(by_row, np.diff(wiring.indptr), axis=0))
 
     @torch.no_grad()
     def clear_dead_weights(self) -> None:
@@ -373,11 +414,14 @@ class SparseLinear(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        start = f"{prefix}wiring."
+        start, name = f"{prefix}wiring.", f"{prefix}weight"
         stored = {key.removeprefix(start): value for key, value in state_dict.items() if key.startswith(start)}
         if stored:
             try:
                 self._take_wiring(Wiring.from_tensors(stored))
+                if isinstance(weight := state_dict.get(name), Tensor):
+                    # the same wiring may have been stored the other way
+                    state_dict = {**state_dict, name: as_stored(weight, self._wiring, dense=self._stores_dense)}
             except ValueError as error:
                 error_msgs.append(str(error))
         else:
@@ -399,6 +443,6 @@ class SparseLinear(nn.Module):
                 f"SparseLinear: a stored wiring must be of this layer's sizes and block, {self._wiring!r}, got "
                 f"{wiring!r}; build the layer from the stored wiring first"
             )
-        if wiring.n_blocks != self._wiring.n_blocks and wiring.block != (1, 1):
-            self._set_weight(self.weight.new_zeros(wiring.n_blocks, *self.weight.shape[1:]).detach())
+        if tuple(self.weight.shape) != self._weight_shape(wiring):
+            self._set_weight(self.weight.new_zeros(self._weight_shape(wiring)).detach())
         self._set_wiring(wiring)

@@ -20,6 +20,7 @@ from neuropil.connect.block_grid import (
     compressed_rows,
     frozen,
     per_neuron,
+    renumbered,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class Wiring:
     synapse, ``(group, 1)`` one source neuron that projects onto a whole target ensemble, ``(t, t)`` a tile,
     ``(group, group)`` ensemble to ensemble. Blocks lie on a grid over the *positions* of either side;
     ``out_order[p]`` is the target neuron at position ``p`` (−1: nobody, where a block reaches past a group of
-    uneven size), likewise ``in_order`` for sources. Nothing in a wiring can be changed; rewiring makes a new one.
+    uneven size), likewise ``in_order`` for sources; for single synapses, whatever order they are given in, positions
+    are neurons. Nothing in a wiring can be changed; rewiring makes a new one.
 
     Two wirings are equal when they join the same neurons in blocks of the same shape. In which order the blocks
     are stored, and how neurons are labelled with groups, plays no part.
@@ -83,13 +85,17 @@ class Wiring:
         self.in_features = int(in_features)
         self.out_features = int(out_features)
         self.block = (int(block[0]), int(block[1]))
-        self.out_order = checked_order("out_order", out_order, self.out_features, self.block[0])
-        self.in_order = checked_order("in_order", in_order, self.in_features, self.block[1])
+        rows = checked_order("out_order", out_order, self.out_features, self.block[0])
+        columns = checked_order("in_order", in_order, self.in_features, self.block[1])
         if (out_groups is None) != (in_groups is None):
             raise ValueError("Wiring: groups must be given for both sides or for neither, got one side only")
         self.out_groups = checked_groups("out_groups", out_groups, self.out_features)
         self.in_groups = checked_groups("in_groups", in_groups, self.in_features)
-        self.indptr, self.indices = compressed_rows(block_rows, block_columns, self.grid)
+        grid = len(rows) // self.block[0], len(columns) // self.block[1]
+        indptr, indices = compressed_rows(block_rows, block_columns, grid)
+        if self.block == (1, 1):
+            rows, columns, indptr, indices = renumbered(rows, columns, indptr, indices, self.shape)
+        self.out_order, self.in_order, self.indptr, self.indices = rows, columns, indptr, indices
         self._check_connected()
 
     def _check_connected(self) -> None:
@@ -157,6 +163,8 @@ class Wiring:
 
     def block_sizes(self) -> IntArray:
         """Return the number of connections in each block, int64 ``[n_blocks]``; padded ones have fewer."""
+        if not self.is_padded:
+            return np.full(self.n_blocks, self.block[0] * self.block[1], dtype=np.int64)
         rows = (self.out_order.reshape(self.grid[0], -1) >= 0).sum(axis=1)
         columns = (self.in_order.reshape(self.grid[1], -1) >= 0).sum(axis=1)
         sizes: IntArray = rows[self.block_rows].astype(np.int64) * columns[self.block_columns]
@@ -176,14 +184,18 @@ class Wiring:
 
     def fan_in(self) -> Tensor:
         """Number of sources of each target neuron, int64 ``[out_features]``."""
-        columns = (self.in_order.reshape(self.grid[1], -1) >= 0).sum(axis=1)
-        per_row = np.bincount(self.block_rows, weights=columns[self.block_columns], minlength=self.grid[0])
+        per_row = np.diff(self.indptr) * self.block[1]
+        if self.is_padded:
+            columns = (self.in_order.reshape(self.grid[1], -1) >= 0).sum(axis=1)
+            per_row = np.bincount(self.block_rows, weights=columns[self.block_columns], minlength=self.grid[0])
         return per_neuron(per_row, self.out_order, self.block[0], self.out_features)
 
     def fan_out(self) -> Tensor:
         """Number of targets of each source neuron, int64 ``[in_features]``."""
-        rows = (self.out_order.reshape(self.grid[0], -1) >= 0).sum(axis=1)
-        per_column = np.bincount(self.block_columns, weights=rows[self.block_rows], minlength=self.grid[1])
+        per_column = np.bincount(self.block_columns, minlength=self.grid[1]) * self.block[0]
+        if self.is_padded:
+            rows = (self.out_order.reshape(self.grid[0], -1) >= 0).sum(axis=1)
+            per_column = np.bincount(self.block_columns, weights=rows[self.block_rows], minlength=self.grid[1])
         return per_neuron(per_column, self.in_order, self.block[1], self.in_features)
 
     def connections(self) -> tuple[Tensor, Tensor]:

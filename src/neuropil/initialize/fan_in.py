@@ -6,12 +6,14 @@ connection by its own neurons' fans is the same for fan-in, and holds for fan-ou
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from neuropil.connect import SparseLinear
+from neuropil.connect.storage import drawn
 
 Layer = nn.Linear | nn.Conv2d | SparseLinear
 Fan = Literal["fan_in", "fan_out"]
@@ -133,11 +135,17 @@ def _gain(nonlinearity: str, a: float) -> float:
 
 
 def _uniform(layer: Layer, generator: torch.Generator | None) -> Tensor:
-    return torch.rand(layer.weight.shape, generator=generator, device="cpu", dtype=torch.float64) * 2 - 1
+    return _drawn(torch.rand, layer, generator) * 2 - 1
 
 
 def _normal(layer: Layer, generator: torch.Generator | None) -> Tensor:
-    return torch.randn(layer.weight.shape, generator=generator, device="cpu", dtype=torch.float64)
+    return _drawn(torch.randn, layer, generator)
+
+
+def _drawn(draw: Callable[..., Tensor], layer: Layer, generator: torch.Generator | None) -> Tensor:
+    if isinstance(layer, SparseLinear):
+        return drawn(draw, layer.weight.shape, layer.wiring, generator)
+    return draw(layer.weight.shape, generator=generator, device="cpu", dtype=torch.float64)
 
 
 @torch.no_grad()

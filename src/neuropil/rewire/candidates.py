@@ -124,7 +124,7 @@ class Candidates:
         parts = []
         for wiring, value in zip(self.wirings.values(), values, strict=True):
             exact = value.detach().to(device="cpu", dtype=torch.float64)
-            if wiring.block == (1, 1):
+            if exact.dim() == 2:  # of all cells
                 parts.append(exact.reshape(-1)[torch.from_numpy(wiring.cells())].numpy())
             else:
                 parts.append(exact.sum(dim=(1, 2)).numpy())

@@ -59,9 +59,9 @@ class Reserve:
         change = Change.of(layer.wiring, went=goes, came=self._cells[comes])
         if len(change.went) or len(change.came):
             rewire_layer(layer, optimizer, change)
-            is_single = self.pool.block == (1, 1)
-            target = layer.weight.data.view(-1, 1, 1) if is_single else layer.weight.data
-            where = change.came if is_single else np.flatnonzero(change.origin < 0)
+            is_dense = layer.stores_dense
+            target = layer.weight.data.view(-1, 1, 1) if is_dense else layer.weight.data
+            where = change.came if is_dense else np.flatnonzero(change.origin < 0)
             known = self._values.index_select(0, torch.from_numpy(comes).to(target.device))
             target.index_copy_(0, torch.from_numpy(where).to(target.device), known)
         self.live, self.sending = live, sending
@@ -131,7 +131,7 @@ class Reserve:
 def _blocks(layer: SparseLinear) -> Tensor:
     """Return the live weights of a layer, ``[n_blocks, columns, rows]``."""
     weight = layer.weight.detach()
-    if layer.wiring.block != (1, 1):
+    if not layer.stores_dense:
         return weight
     return weight.reshape(-1, 1, 1).index_select(0, torch.from_numpy(layer.wiring.cells()).to(weight.device))
 

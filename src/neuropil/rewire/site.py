@@ -65,11 +65,13 @@ class Site:
         Entries that no connection uses must be 0.
         """
         wiring = self.wiring
-        if wiring.block == (1, 1):
+        if self.layer.stores_dense:
             if values.device.type == "cpu" and values.dtype == torch.float32:
                 return self._live_entries(values.detach().reshape(-1).numpy(), slice(0, wiring.grid[0]))
             cells = torch.from_numpy(wiring.cells()).to(values.device)
             return _to_numpy(values.reshape(-1).index_select(0, cells))
+        if wiring.block == (1, 1):
+            return _to_numpy(values.reshape(-1))
         total = _to_numpy(values.float().sum(dim=(1, 2)))
         if self.reduction == "sum":
             return total
@@ -79,7 +81,7 @@ class Site:
     def magnitudes(self) -> Scores:
         """Return |w| of each live block."""
         weight = self.layer.weight.detach()
-        if self.wiring.block == (1, 1):  # without a second matrix of the weight's size
+        if self.layer.stores_dense:  # without a second matrix of the weight's size
             live = self.of_blocks(weight)
             return np.abs(live, out=live)
         return self.of_blocks(magnitude(weight))

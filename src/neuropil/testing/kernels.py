@@ -5,6 +5,7 @@ from torch import Tensor
 
 from neuropil.connect import SparseLinear, Wiring
 from neuropil.connect.kernels import KERNELS
+from neuropil.connect.storage import as_stored
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 _ACTIVE = 0.1  # share of the mostly silent input that is not zero
@@ -56,7 +57,8 @@ def assert_kernels_agree(
             assert candidate.bias is not None
             assert candidate.weight.grad is not None
             assert candidate.bias.grad is not None
-            found = (output.detach(), given.grad, candidate.weight.grad, candidate.bias.grad)
+            of_weight = as_stored(candidate.weight.grad, wiring, dense=layer.stores_dense)
+            found = (output.detach(), given.grad, of_weight, candidate.bias.grad)
             if expected is None:
                 # the reference itself, against plain PyTorch
                 plain = values.clone().requires_grad_()

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from neuropil.connect import SparseLinear
+from neuropil.connect.storage import as_stored
 from neuropil.rewire import Rewirer, TopKast
 
 _FORMAT = 1
@@ -136,6 +138,7 @@ def load_checkpoint(
     before_optimizer = copy.deepcopy(optimizer.state_dict())
     try:
         model.load_state_dict(weights)
+        _store_alike(model, optimizer, state)
         optimizer.load_state_dict({"state": state, "param_groups": description["optimizer"]["param_groups"]})
         if rewirer is not None:
             rewirer.load_state_dict(rewiring)
@@ -147,6 +150,17 @@ def load_checkpoint(
     if scheduler is not None and description["scheduler"] is not None:
         scheduler.load_state_dict(description["scheduler"])
     return int(description["epoch"])
+
+
+def _store_alike(model: nn.Module, optimizer: Optimizer, state: dict[int, dict[str, Any]]) -> None:
+    """Bring what an optimizer has kept of sparse layers' weights into the way in which these are stored now."""
+    layers = {id(layer.weight): layer for layer in model.modules() if isinstance(layer, SparseLinear)}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, parameter in enumerate(parameters):
+        layer = layers.get(id(parameter))
+        for key, value in state.get(index, {}).items():
+            if layer is not None and isinstance(value, Tensor):
+                state[index][key] = as_stored(value, layer.wiring, dense=layer.stores_dense)
 
 
 def _makers(optimizer: Optimizer, scheduler: LRScheduler | None) -> list[str | None]:

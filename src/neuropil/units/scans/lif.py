@@ -211,11 +211,17 @@ def _run_forward(
         tensor.detach().numpy() for tensor in (current, start, decay, threshold, spikes, potentials, end)
     ]
     reset = RESETS.index(dynamics.reset)
+    _, rows, n = current.shape
+    by_row = rows >= torch.get_num_threads()
 
     def work(first: int, last: int) -> None:
-        compiled(*arrays[:4], reset, dynamics.delayed, first, last, *arrays[4:])
+        part = (first, last, 0, n) if by_row else (0, rows, first, last)
+        compiled(*arrays[:4], reset, dynamics.delayed, *part, *arrays[4:])
 
-    in_parallel(work, current.shape[1])
+    if by_row:
+        in_parallel(work, rows)
+    else:  # few samples: neurons are shared out
+        in_parallel(work, n, fewest=256)
 
 
 def _run_backward(

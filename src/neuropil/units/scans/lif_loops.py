@@ -29,11 +29,13 @@ def forward(
     delayed: bool,
     first: int,
     last: int,
+    begin: int,
+    stop: int,
     spikes: Array,
     potentials: Array,
     end: Array,
 ) -> None:
-    """Run rows ``first`` to ``last`` of a batch.
+    """Run rows ``first`` to ``last`` of a batch, neurons ``begin`` to ``stop``.
 
     Args:
         current: ``[t, b, n]``, or ``[1, b, n]`` where it is the same at every step.
@@ -46,15 +48,17 @@ def forward(
             written.
         end: potentials to go on from, ``[b, n]``, written.
     """
-    steps, _, n = spikes.shape
+    steps, n = len(spikes), stop - begin
+    decay, threshold = decay[begin:stop], threshold[begin:stop]
     none = decay.dtype.type(0)
     one = decay.dtype.type(1)
     constant, keeps = current.shape[0] == 1, potentials.shape[0] == steps
     for b in range(first, last):
-        u = end[b]
-        u[:] = start[b]
+        u = end[b, begin:stop]
+        u[:] = start[b, begin:stop]
         for t in range(steps):
-            i, s, p = current[0 if constant else t, b], spikes[t, b], potentials[t if keeps else 0, b]
+            i, s = current[0 if constant else t, b, begin:stop], spikes[t, b, begin:stop]
+            p = potentials[t if keeps else 0, b, begin:stop]
             if delayed and reset == SUBTRACT:
                 for j in range(n):
                     v = decay[j] * u[j] + i[j]

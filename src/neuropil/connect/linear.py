@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from neuropil.connect.change import Change
 from neuropil.connect.kernels import choose_kernel
+from neuropil.connect.kernels.input_gradient import check_input_gradient
+from neuropil.connect.needed import pass_on
 from neuropil.connect.wiring import Wiring
 
 
@@ -24,6 +26,11 @@ class SparseLinear(nn.Module):
         kernel: how the product is computed: ``auto`` (the fastest that is measured for the wiring), ``blocks``
             (gathered dense products, for blocks larger than one synapse), ``events`` (what is zero in the input, such
             as the silence of spiking neurons, is skipped) or ``masked`` (the dense reference).
+        input_gradient: how the gradient of the input is computed, with kernel ``events``: ``full``; ``needed`` (only
+            where the neurons that made the input let it pass, as :class:`neuropil.units.LIF` with a ``Boxcar`` or
+            ``Triangle`` does; elsewhere it is left at 0, where those neurons multiply it by 0: gradients of
+            everything before them are the same, only what is read of the spikes' own gradient is not); ``bfloat16``
+            (float32 factors are rounded to 8 bits: relative error of each product up to 2⁻⁷).
         generator: where the initial weights come from; default: PyTorch's default generator.
         device: where the parameters live.
         dtype: floating-point type of the parameters.
@@ -67,12 +74,15 @@ class SparseLinear(nn.Module):
         *,
         bias: bool = True,
         kernel: str = "auto",
+        input_gradient: str = "full",
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self._kernel = choose_kernel(wiring, kernel)
+        check_input_gradient("SparseLinear", input_gradient, kernel=self._kernel.name, block=wiring.block)
+        self.input_gradient = input_gradient
         n_rows, n_columns = wiring.block
         shape = wiring.shape if wiring.block == (1, 1) else (wiring.n_blocks, n_columns, n_rows)
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
@@ -328,7 +338,10 @@ class SparseLinear(nn.Module):
         return self._compute(x)
 
     def _compute(self, x: Tensor) -> Tensor:
-        y: Tensor = self._kernel.product(self, x.reshape(-1, self.in_features))
+        flat = x.reshape(-1, self.in_features)
+        if self.input_gradient == "needed":
+            pass_on(x, flat)
+        y: Tensor = self._kernel.product(self, flat)
         return y.reshape(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
@@ -336,9 +349,10 @@ class SparseLinear(nn.Module):
         silent = ""
         if self._silence is not None:
             silent = f"silent={1 - self.n_transmitting / self._wiring.n_connections:.4g}, "
+        gradient = "" if self.input_gradient == "full" else f", input_gradient={self.input_gradient}"
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, block={self._wiring.block}, "
-            f"density={self._wiring.density:.4g}, {silent}bias={self.bias is not None}, kernel={self.kernel}"
+            f"density={self._wiring.density:.4g}, {silent}bias={self.bias is not None}, kernel={self.kernel}{gradient}"
         )
 
     # Storing: wiring and silence travel with the weights

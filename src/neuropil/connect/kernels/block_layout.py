@@ -2,6 +2,7 @@
 
 import weakref
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -50,6 +51,30 @@ class BlockLayout:
     def n(self) -> int:
         """Number of rows of blocks."""
         return len(self.cuts) - 1
+
+    @cached_property
+    def columns(self) -> Array:
+        """The source neuron of each column as in ``sources``, but the number of sources where there is nobody."""
+        columns = self.sources.copy()
+        for piece, missing in self.nobody.items():
+            columns[int(self.cuts[piece]) + missing.numpy()] = self.n_sources
+        return columns
+
+    @cached_property
+    def by_source(self) -> tuple[Array, Array, Array]:
+        """The columns of each source: where they begin, int64 ``[i + 1]``; columns and rows of blocks, uint32."""
+        order = np.argsort(self.columns, kind="stable")
+        begins = np.searchsorted(self.columns[order], np.arange(self.n_sources + 1))
+        pieces = np.searchsorted(self.cuts.astype(np.int64), order, side="right") - 1
+        return begins.astype(np.int64), order.astype(np.uint32), pieces.astype(np.uint32)
+
+    @cached_property
+    def spans(self) -> tuple[Array, Array]:
+        """First position and number of positions that each row of blocks writes, int64."""
+        if self.targets is None:
+            return np.arange(self.n, dtype=np.int64) * self.rows, np.full(self.n, self.rows, dtype=np.int64)
+        starts, lengths = np.array(self.targets, dtype=np.int64).T
+        return np.ascontiguousarray(starts), np.ascontiguousarray(lengths)
 
     @property
     def sizes(self) -> list[int]:

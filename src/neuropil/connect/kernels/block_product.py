@@ -6,9 +6,11 @@ they lie; else they are copied first, so many at a time that they stay in a cach
 Rows of blocks write *positions*. Where the targets of each are neighbours, these are the targets themselves.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from neuropil.connect.kernels.block_layout import BlockLayout
@@ -17,6 +19,7 @@ from neuropil.threads import in_parallel
 
 _MOST_ROWS = 1024  # of the input at a time
 _MOST_NUMBERS = 2**22  # copied at a time: 16 MiB in float32
+_FEWEST_NUMBERS = 2**21  # copied by one thread: less is done sooner than PyTorch's own threads stop waiting for work
 
 
 class Part(NamedTuple):
@@ -28,47 +31,53 @@ class Part(NamedTuple):
     last_piece: int
 
 
-def multiply(layout: BlockLayout, x: Tensor, weight: Tensor) -> tuple[Tensor, list[Tensor] | None]:
+def multiply(
+    layout: BlockLayout, x: Tensor, weight: Tensor, *, narrow: bool = False
+) -> tuple[Tensor, list[Tensor] | None]:
     """Return x Wᵀ, ``[r, o]``, and the copied columns of each row of blocks, if all of them were copied at once.
 
     Args:
         layout: of the wiring.
         x: ``[r, i]``, contiguous.
         weight: the stored weights, ``[columns, rows]``, contiguous.
+        narrow: multiply in bfloat16; see :func:`multiply_into`.
     """
     y = x.new_empty(len(x), layout.n_positions)
     parts, pieces = _parts(layout, len(x)), None
     for part in parts:
         pieces = _read(layout, x, part)
         for piece, columns in zip(range(part.first_piece, part.last_piece), pieces, strict=True):
-            multiply_into(_targets(layout, piece, y, part), columns, _weights(layout, piece, weight))
+            multiply_into(_targets(layout, piece, y, part), columns, _weights(layout, piece, weight), narrow=narrow)
     if layout.targets is None:
-        y = _permuted(y, layout.to_targets)
+        y = permuted(y, layout.to_targets)
     return y, pieces if len(parts) == 1 and layout.runs is None else None
 
 
 def by_position(layout: BlockLayout, gradient: Tensor) -> Tensor:
     """Return a gradient of the output by positions, contiguous."""
-    return gradient.contiguous() if layout.targets is not None else _permuted(gradient, layout.to_positions)
+    return gradient.contiguous() if layout.targets is not None else permuted(gradient, layout.to_positions)
 
 
-def weight_gradient(layout: BlockLayout, x: Tensor, gradient: Tensor, kept: list[Tensor] | None = None) -> Tensor:
+def weight_gradient(
+    layout: BlockLayout, x: Tensor | None, gradient: Tensor, kept: list[Tensor] | None = None, *, narrow: bool = False
+) -> Tensor:
     """Return the gradient of the stored weights, ``[columns, rows]``.
 
     Args:
         layout: of the wiring.
-        x: ``[r, i]``, contiguous; not read where its columns were kept.
+        x: ``[r, i]``, contiguous; None where its columns were kept.
         gradient: of the output, as :func:`by_position` returns it.
         kept: what :func:`multiply` has copied.
+        narrow: multiply in bfloat16; see :func:`multiply_into`.
     """
-    writes_all = len(x) > 0 and (layout.targets is None or layout.shape[0] == layout.n * layout.rows)
+    writes_all = len(gradient) > 0 and (layout.targets is None or layout.shape[0] == layout.n * layout.rows)
     make = gradient.new_empty if writes_all else gradient.new_zeros
     of_weight = make(len(layout.sources), layout.rows)
-    for part in _parts(layout, len(x)):
-        pieces = _read(layout, x, part) if kept is None else kept
-        for piece, columns in zip(range(part.first_piece, part.last_piece), pieces, strict=True):
+    for part in _parts(layout, len(gradient)):
+        pieces = kept if x is None else _read(layout, x, part)
+        for piece, columns in zip(range(part.first_piece, part.last_piece), pieces or [], strict=True):
             g = _targets(layout, piece, gradient, part)
-            multiply_into(_weights(layout, piece, of_weight), columns.t(), g, add=part.first > 0)
+            multiply_into(_weights(layout, piece, of_weight), columns.t(), g, add=part.first > 0, narrow=narrow)
     return of_weight
 
 
@@ -136,7 +145,7 @@ def _room(layout: BlockLayout, like: Tensor, part: Part) -> tuple[Tensor, list[T
     rows = part.last - part.first
     flat = like.new_empty(int(cuts[-1] - cuts[0]) * rows)
     sizes = (np.diff(cuts) * rows).tolist()
-    return flat, [piece.view(rows, -1) if piece.numel() else piece.view(rows, 0) for piece in flat.split(sizes)]
+    return flat, [piece.view(rows, -1) if piece.numel() else piece.view(rows, 0) for piece in torch.split(flat, sizes)]
 
 
 def _read(layout: BlockLayout, x: Tensor, part: Part) -> list[Tensor]:
@@ -148,8 +157,9 @@ def _read(layout: BlockLayout, x: Tensor, part: Part) -> list[Tensor]:
 
     flat, pieces = _room(layout, x, part)
     cuts = layout.cuts[part.first_piece : part.last_piece + 1]
-    arrays: tuple[Any, ...] = x.numpy(), cuts, layout.sources, layout.width
-    in_parallel(lambda first, last: block_loops.gather(*arrays, first, last, flat.numpy()), len(x))
+    compiled: Any = block_loops.gather  # whose arguments come in lists
+    arrays = x.numpy(), cuts, layout.sources, layout.width
+    _copy(lambda first, last: compiled(*arrays, first, last, flat.numpy()), len(x), len(flat))
     _silence_nobody(layout, pieces, part)
     return pieces
 
@@ -159,8 +169,14 @@ def _add_back(layout: BlockLayout, flat: Tensor, part: Part, x: Tensor) -> None:
     from neuropil.connect import block_loops
 
     cuts = layout.cuts[part.first_piece : part.last_piece + 1]
-    arrays: tuple[Any, ...] = flat.numpy(), cuts, layout.sources, layout.width, part.first_piece == 0
-    in_parallel(lambda first, last: block_loops.add_back(*arrays, first, last, x.numpy()), len(x))
+    compiled: Any = block_loops.add_back
+    arrays = flat.numpy(), cuts, layout.sources, layout.width, part.first_piece == 0
+    _copy(lambda first, last: compiled(*arrays, first, last, x.numpy()), len(x), len(flat))
+
+
+def _copy(work: Callable[[int, int], None], rows: int, numbers: int) -> None:
+    """Copy all rows, which have so many numbers in all."""
+    in_parallel(work, rows, fewest=_FEWEST_NUMBERS * rows // max(1, numbers))
 
 
 def _silence_nobody(layout: BlockLayout, pieces: list[Tensor], part: Part) -> None:
@@ -169,11 +185,12 @@ def _silence_nobody(layout: BlockLayout, pieces: list[Tensor], part: Part) -> No
             pieces[piece - part.first_piece][:, columns] = 0
 
 
-def _permuted(x: Tensor, order: Any) -> Tensor:
+def permuted(x: Tensor, order: Any) -> Tensor:
     """Return x[:, order], 0 where the order is negative."""
     from neuropil.connect import block_loops
 
     y = x.new_empty(len(x), len(order))
-    arrays: tuple[Any, ...] = x.detach().contiguous().numpy(), order
-    in_parallel(lambda first, last: block_loops.permute(*arrays, first, last, y.numpy()), len(x))
+    compiled: Any = block_loops.permute
+    arrays = x.detach().contiguous().numpy(), order
+    _copy(lambda first, last: compiled(*arrays, first, last, y.numpy()), len(x), y.numel())
     return y

@@ -30,11 +30,13 @@ def product(layer: "SparseLinear", x: Tensor) -> Tensor:
     return _BlockLinear.apply(*arguments)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def is_compiled_for(x: Tensor, weight: Tensor) -> bool:
+def is_compiled_for(x: Tensor, weight: Tensor, *, under_autocast: bool = False) -> bool:
     """Return whether products with copied columns, compiled by Numba, can compute this."""
     if torch.compiler.is_compiling() or x.device.type != "cpu" or weight.device.type != "cpu":
         return False
-    if torch.is_autocast_enabled("cpu") or torch._C._are_functorch_transforms_active():  # type: ignore[attr-defined]
+    if torch.is_autocast_enabled("cpu") and not under_autocast:
+        return False
+    if torch._C._are_functorch_transforms_active():
         return False
     return x.dtype in _SUPPORTED and weight.dtype == x.dtype
 
@@ -90,7 +92,9 @@ class _BlockLinear(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             of_x = block_product.input_gradient(layout, positions, weight.reshape(-1, layout.rows))
         if ctx.needs_input_grad[1]:
-            of_weight = block_product.weight_gradient(layout, x.contiguous(), positions, copied or None)
+            of_weight = block_product.weight_gradient(
+                layout, None if copied else x.contiguous(), positions, copied or None
+            )
             of_weight = of_weight.view_as(weight)
         if ctx.needs_input_grad[2]:
             of_bias = gradient.sum(0)
@@ -99,11 +103,10 @@ class _BlockLinear(torch.autograd.Function):
 
 def _traced(layout: BlockLayout, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return x Wᵀ + b in operations that can be differentiated again."""
-    sources = torch.from_numpy(layout.sources.astype("int64")).split(layout.sizes)
+    sources = torch.split(torch.from_numpy(layout.sources.astype("int64")), layout.sizes)
+    weights = torch.split(weight.reshape(-1, layout.rows), layout.sizes)
     products = []
-    for piece, (w, columns) in enumerate(
-        zip(weight.reshape(-1, layout.rows).split(layout.sizes), sources, strict=True)
-    ):
+    for piece, (w, columns) in enumerate(zip(weights, sources, strict=True)):
         if piece in layout.nobody:
             w = w.index_fill(0, layout.nobody[piece], 0)
         products.append(x.index_select(1, columns) @ w)

@@ -30,7 +30,7 @@ class Events(NamedTuple):
     values: NDArray[Any]
 
 
-def event_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def event_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, input_gradient: str = "full") -> Tensor:
     """Return x Wᵀ + b, as ``F.linear``, in a time that falls with the share of ``x`` that is zero.
 
     The output and the gradient of the weights are computed from the events alone: the entries of ``x`` that are not
@@ -46,6 +46,7 @@ def event_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
         x: ``[..., in_features]``.
         weight: ``[out_features, in_features]``.
         bias: ``[out_features]`` or None.
+        input_gradient: ``full``, or ``bfloat16``: multiplied in bfloat16, as under autocast, from float32.
 
     Returns:
         ``[..., out_features]``.
@@ -64,7 +65,8 @@ def event_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     if not _is_compiled_for(x, weight):
         return torch.nn.functional.linear(x, weight, bias)
     narrow = narrow and x.dtype == torch.float32  # autocast leaves wider types alone
-    y: Tensor = _EventLinear.apply(x.reshape(-1, x.shape[-1]), weight, bias, narrow)  # type: ignore[no-untyped-call]
+    widths = narrow, narrow or (input_gradient == "bfloat16" and x.dtype == torch.float32)
+    y: Tensor = _EventLinear.apply(x.reshape(-1, x.shape[-1]), weight, bias, widths)  # type: ignore[no-untyped-call]
     return y.reshape(*x.shape[:-1], len(weight))
 
 
@@ -93,13 +95,13 @@ def find_events(x: Tensor, *, most: float = 1.0) -> Events | None:
 
 class _EventLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, narrow: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, narrow: tuple[bool, bool]) -> Tensor:
         x = x.contiguous()
         events = find_events(x, most=_MOST_ACTIVE)
         ctx.events, ctx.has_bias, ctx.narrow = events, bias is not None, narrow
         ctx.save_for_backward(x if events is None and ctx.needs_input_grad[1] else None, weight)
         if events is None:
-            return dense_product(x, weight, bias, narrow=narrow)
+            return dense_product(x, weight, bias, narrow=narrow[0])
         return _forward(events, weight, bias)
 
     @staticmethod
@@ -109,10 +111,10 @@ class _EventLinear(torch.autograd.Function):
         gradient = gradient.contiguous()
         of_x = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
-            of_x = dense_product(gradient, weight.t(), narrow=ctx.narrow)
+            of_x = dense_product(gradient, weight.t(), narrow=ctx.narrow[1])
         if ctx.needs_input_grad[1]:
             if ctx.events is None:
-                of_weight = dense_product(gradient.t(), x.t(), narrow=ctx.narrow)
+                of_weight = dense_product(gradient.t(), x.t(), narrow=ctx.narrow[0])
             else:
                 of_weight = _weight_gradient(ctx.events, gradient, weight.shape[1])
         if ctx.has_bias and ctx.needs_input_grad[2]:

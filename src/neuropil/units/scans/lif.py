@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from neuropil.connect.needed import tell_needed
 from neuropil.threads import in_parallel
 from neuropil.units.scans.add_up import add_up
 from neuropil.units.scans.constant import read_once
-from neuropil.units.surrogate import Surrogate
+from neuropil.units.surrogate import Boxcar, Surrogate, Triangle
 
+_BOUNDED = (Triangle.code, Boxcar.code)
 RESETS = ("none", "subtract", "zero")  # their places are the codes of the compiled loops
 
 
@@ -52,9 +54,14 @@ def scan(
     start = start.to(current.dtype)
     kernel = kernel or ("triton" if current.is_cuda else "numba")
     keeps = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (current, start, decay, threshold))
-    return _Scan.apply(  # type: ignore[no-any-return, no-untyped-call]
-        read_once(current), start, decay, threshold, len(current), dynamics, kernel, keeps
+    once = read_once(current)
+    potentials = current.new_empty(len(current) if keeps else 1, *current.shape[1:])
+    spikes, end = _Scan.apply(  # type: ignore[no-untyped-call]
+        once, start, decay, threshold, len(current), dynamics, kernel, potentials
     )
+    if keeps and kernel == "numba" and dynamics.surrogate.code in _BOUNDED:
+        tell_needed(spikes, potentials, threshold.detach().contiguous(), dynamics.surrogate.sharpness)
+    return spikes, end
 
 
 class _Scan(torch.autograd.Function):
@@ -68,12 +75,11 @@ class _Scan(torch.autograd.Function):
         steps: int,
         dynamics: Dynamics,
         kernel: str,
-        keeps: bool,
+        potentials: Tensor,
     ) -> tuple[Tensor, Tensor]:
         current, start = current.contiguous(), start.contiguous()
         decay, threshold = decay.contiguous(), threshold.contiguous()
         spikes = current.new_empty(steps, *current.shape[1:])
-        potentials = torch.empty_like(spikes if keeps else spikes[:1])
         end = torch.empty_like(start)
         if kernel == "triton":
             from neuropil.units.scans.lif_triton import run_forward

@@ -79,8 +79,8 @@ def test_equals_the_dense_product(kernel, block, grouping, share):
 
 @given(
     st.integers(1, 5),
-    st.integers(5, 40),
-    st.integers(5, 40),
+    st.integers(11, 40),
+    st.integers(11, 40),
     st.sampled_from([*BLOCKS, (4, 4), (1, 2)]),
     st.sampled_from(["index", "interleaved", "random"]),
     st.sampled_from([0.0, 0.3, 1.0]),

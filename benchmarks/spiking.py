@@ -7,6 +7,7 @@ Adam, on images whose pixels are fed as a current or as a rate code. Reported ar
 the published way, taken round by round. Peak memory is what a step adds to a process of its own.
 
     python benchmarks/spiking.py [--hidden 2048] [--steps 50] [--batch 256] [--rounds 5] [--threads 2] [--out FILE.csv]
+        [--networks NAME …]
 
 Needs snnTorch (the extra ``dev``).
 """
@@ -27,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
-from snntorch import surrogate
+from snntorch import surrogate as published_surrogate
 from torch import Tensor, nn
 
 from neuropil.connect import Ensembles, SparseLinear
@@ -35,6 +36,7 @@ from neuropil.models import SpikingEnsembleNet, spiking_ensemble_net
 from neuropil.randomness import stream
 from neuropil.train import PeakMemory, flush_subnormals, keep_memory
 from neuropil.train.environment import describe_environment
+from neuropil.units import LIF, Boxcar, Surrogate
 
 WARM_UP = 1
 PUBLISHED = "published way"
@@ -63,7 +65,7 @@ class PublishedNet(nn.Module):
         self.encode = nn.Sequential(net.features, net.encoder)
         self.layers = nn.ModuleList(MaskedLayer(layer) for layer, _ in net.stages)
         learned = net.arguments["neurons"] == "learned"
-        gradient = surrogate.atan(alpha=2.0) if learned else surrogate.fast_sigmoid(slope=25)
+        gradient = published_surrogate.atan(alpha=2.0) if learned else published_surrogate.fast_sigmoid(slope=25)
         self.neurons = nn.ModuleList(
             snntorch.Leaky(
                 beta=float(unit.decay.detach()), threshold=1.0, learn_beta=learned, learn_threshold=learned,
@@ -85,10 +87,16 @@ class PublishedNet(nn.Module):
 def contestants(options: argparse.Namespace) -> dict[str, Callable[[], nn.Module]]:
     """Return what builds each network, the reference first."""
 
-    def ours(block: tuple = (1, 1), kernel: str = "events") -> SpikingEnsembleNet:
+    def ours(
+        block: tuple = (1, 1), kernel: str = "events", surrogate: Surrogate | None = None, input_gradient: str = "full"
+    ) -> SpikingEnsembleNet:
+        def bounded() -> LIF:
+            return LIF(decay=0.9, threshold=1.0, learn=("decay", "threshold"), surrogate=surrogate)
+
         return spiking_ensemble_net(
             (1, 28, 28), 10, hidden=[options.hidden] * 3, pattern=Ensembles(p_inter=0.15, block=block),
-            neurons=options.neurons, steps=options.steps, encoding=options.encoding, kernel=kernel,
+            neurons=options.neurons if surrogate is None else bounded, steps=options.steps, encoding=options.encoding,
+            kernel=kernel, input_gradient=input_gradient,
         )  # fmt: skip
 
     return {
@@ -97,6 +105,10 @@ def contestants(options: argparse.Namespace) -> dict[str, Callable[[], nn.Module
         "(1, 1), masked": lambda: ours(kernel="masked"),
         "(group, 1), events": lambda: ours(block=("group", 1)),
         "(group, 1), blocks": lambda: ours(block=("group", 1), kernel="blocks"),
+        "(group, 1), events, Boxcar": lambda: ours(block=("group", 1), surrogate=Boxcar()),
+        "(group, 1), events, Boxcar, needed": lambda: ours(
+            block=("group", 1), surrogate=Boxcar(), input_gradient="needed"
+        ),
     }
 
 
@@ -134,6 +146,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--encoding", choices=("current", "rate"), default="current")
     parser.add_argument("--neurons", choices=("learned", "fixed"), default="learned")
+    parser.add_argument("--networks", nargs="+", help="names of those to compare with the published way; default: all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="CSV to add to (default: benchmarks/results/spiking.csv)")
@@ -145,6 +158,11 @@ def main() -> None:
     if options.peak_of is None:
         keep_memory()
     nets = contestants(options)
+    unknown = set(options.networks or ()) - set(nets)
+    if unknown:
+        parser.error(f"networks must be some of {', '.join(nets)}, got {', '.join(unknown)}")
+    if options.networks:
+        nets = {name: net for name, net in nets.items() if name in (PUBLISHED, *options.networks)}
     if options.peak_of is not None:
         step = training_step(nets[options.peak_of](), options)
         peak = PeakMemory()

@@ -8,7 +8,7 @@ from torch import nn
 
 from neuropil.connect import Ensembles, EventLinear, SparseLinear
 from neuropil.connect import needed as notes
-from neuropil.connect.kernels import block_events
+from neuropil.connect.kernels import block_events, event_product, needed_gradient
 from neuropil.connect.needed import needed_of
 from neuropil.randomness import stream
 from neuropil.units import LIF, ATan, Boxcar, Triangle
@@ -47,14 +47,15 @@ def gradients(
 
 def calls_of(monkeypatch):
     """Return a list of whether each gradient was computed where it is needed only."""
-    calls, before = [], block_events._needed_gradient
+    calls, before = [], needed_gradient.needed_gradient
 
     def counting(*arguments):
         found = before(*arguments)
         calls.append(found is not None)
         return found
 
-    monkeypatch.setattr(block_events, "_needed_gradient", counting)
+    for module in (block_events, event_product):
+        monkeypatch.setattr(module, "needed_gradient", counting)
     return calls
 
 
@@ -63,12 +64,24 @@ def calls_of(monkeypatch):
 @pytest.mark.parametrize("surrogate", SURROGATES)
 def test_all_other_gradients_are_the_same(surrogate, settings, dtype, monkeypatch):
     calls = calls_of(monkeypatch)
-    monkeypatch.setattr(block_events, "_MOST_NEEDED", 1.0)
+    monkeypatch.setattr(needed_gradient, "_MOST_NEEDED", 1.0)
     full, needed = (gradients(name, surrogate, dtype=dtype, **settings) for name in ("full", "needed"))
     assert calls == [True]
     tolerance = 1e-5 if dtype == torch.float32 else 1e-10
     for a, b in zip(needed, full, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=tolerance * max(1.0, float(b.abs().max())))
+
+
+@pytest.mark.parametrize("batch", [0, 1, 40])
+def test_of_a_dense_layer(batch, monkeypatch):
+    calls, found = calls_of(monkeypatch), []
+    for name in ("full", "needed"):
+        given = current(20, batch, 26)
+        spikes, _ = LIF(surrogate=SURROGATES[1])(given)
+        dense(name, torch.float64)(spikes).square().sum().backward()
+        found.append(given.grad)
+    assert calls == [True]
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("batch", [0, 1, 40])
@@ -237,8 +250,8 @@ def test_errors(settings, message):
 
 
 def test_error_of_the_dense_layer():
-    with pytest.raises(ValueError, match=r"^EventLinear: input_gradient must be full or bfloat16, got 'needed'$"):
-        EventLinear(3, 2, input_gradient="needed")
+    with pytest.raises(ValueError, match=r"^EventLinear: input_gradient must be one of full, needed, bfloat16, got 8$"):
+        EventLinear(3, 2, input_gradient=8)
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # PyTorch's own

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.connect.kernels.event_product import event_linear
+from neuropil.connect.kernels.input_gradient import check_input_gradient
 
 
 class EventLinear(nn.Linear):
@@ -14,9 +15,7 @@ class EventLinear(nn.Linear):
 
     Args:
         in_features, out_features, bias, device, dtype: as for ``nn.Linear``.
-        input_gradient: ``full``, or ``bfloat16``: float32 factors are rounded to 8 bits, and the sum likewise, for
-            processors that multiply such numbers faster (relative error of each up to 2⁻⁹; see
-            :func:`neuropil.connect.kernels.event_product.event_linear`).
+        input_gradient: as for :class:`SparseLinear`.
 
     Raises:
         ValueError: ``input_gradient`` is unknown.
@@ -42,8 +41,7 @@ class EventLinear(nn.Linear):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
-        if input_gradient not in ("full", "bfloat16"):
-            raise ValueError(f"EventLinear: input_gradient must be full or bfloat16, got {input_gradient!r}")
+        check_input_gradient("EventLinear", input_gradient)
         self.input_gradient = input_gradient
 
     def forward(self, input: Tensor) -> Tensor:

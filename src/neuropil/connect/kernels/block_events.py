@@ -10,13 +10,12 @@ from torch.autograd.function import once_differentiable
 from neuropil.connect.kernels import block_product
 from neuropil.connect.kernels.block_layout import BlockLayout
 from neuropil.connect.kernels.event_product import Events, find_events
+from neuropil.connect.kernels.needed_gradient import needed_gradient
 from neuropil.connect.needed import Needed
 from neuropil.threads import in_parallel
 
 # share of the input that is not zero, above which products with copied columns are faster
 _MOST_ACTIVE, _MOST_ACTIVE_THIN = 0.25, 0.15
-# share of the input's gradient that is needed, above which the whole is computed faster
-_MOST_NEEDED = 0.3
 _THIN = 64  # rows of a block
 
 
@@ -92,7 +91,7 @@ class _EventBlocks(torch.autograd.Function):
         of_x = of_weight = of_bias = None
         positions = block_product.by_position(layout, gradient)
         if ctx.needs_input_grad[0] and potentials is not None:
-            of_x = _needed_gradient(layout, positions, flat, potentials, threshold, ctx.sharpness)
+            of_x = needed_gradient(layout, positions, flat, potentials, threshold, ctx.sharpness)
         if ctx.needs_input_grad[0] and of_x is None:
             of_x = block_product.input_gradient(layout, positions, flat, narrow=ctx.narrow[1])
         if ctx.needs_input_grad[1]:
@@ -139,25 +138,3 @@ def _weight_gradient(layout: BlockLayout, events: Events, gradient: Tensor) -> T
     else:
         in_parallel(lambda first, last: compiled(*given, 0, layout.n, first, last, out), layout.rows, fewest=64)
     return of_weight
-
-
-def _needed_gradient(
-    layout: BlockLayout, gradient: Tensor, weight: Tensor, potentials: Tensor, threshold: Tensor, sharpness: float
-) -> Tensor | None:
-    """Return the gradient of the input where it is needed, 0 elsewhere; None where that would not be faster."""
-    from neuropil.connect import block_event_loops
-
-    rows = len(gradient)
-    counts = np.zeros(rows, dtype=np.int32)
-    where = potentials.numpy(), threshold.numpy(), potentials.numpy().dtype.type(sharpness)
-    in_parallel(lambda first, last: block_event_loops.count_needed(*where, first, last, counts), rows)
-    if counts.sum(dtype=np.int64) > _MOST_NEEDED * potentials.numel():
-        return None
-    of_x = gradient.new_empty(rows, layout.n_sources)
-    compiled: Any = block_event_loops.input_gradient
-    given = (*where, layout.cuts, layout.columns, *layout.spans, gradient.numpy(), weight.numpy())
-    tile, out = block_event_loops.TILE, of_x.numpy()
-    # cut where tiles end: sums depend on how rows are grouped
-    tiles = -(-rows // tile)
-    in_parallel(lambda first, last: compiled(*given, first * tile, min(last * tile, rows), out), tiles)
-    return of_x

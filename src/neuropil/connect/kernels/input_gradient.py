@@ -3,7 +3,7 @@
 INPUT_GRADIENTS = ("full", "needed", "bfloat16")
 
 
-def check_input_gradient(who: str, name: str, *, kernel: str, block: tuple[int, int]) -> None:
+def check_input_gradient(who: str, name: str, *, kernel: str = "events", block: tuple[int, int] | None = None) -> None:
     """Raise a ``ValueError`` unless a kernel can compute the gradient of the input in the way of this name."""
     if name not in INPUT_GRADIENTS:
         raise ValueError(f"{who}: input_gradient must be one of {', '.join(INPUT_GRADIENTS)}, got {name!r}")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuropil.connect import Ensembles, ErdosRenyi, SparseLinear, Wiring
-from neuropil.connect.kernels import block_events, block_product, dense_product
+from neuropil.connect.kernels import block_product, dense_product
 from neuropil.connect.kernels.block_layout import layout_of
 from neuropil.connect.kernels.blocks import gathered_product
 from neuropil.randomness import stream
@@ -108,11 +108,9 @@ def test_in_parts(block, grouping, monkeypatch):
         assert_same(outcome(wiring, kernel, x), reference(wiring, x))
 
 
-@pytest.mark.parametrize("thin", [0, 1000])
 @pytest.mark.parametrize("grouping", ["index", "random"])
 @pytest.mark.parametrize("block", BLOCKS)
-def test_events_of_thin_and_wide_blocks_over_several_tiles(block, grouping, thin, monkeypatch):
-    monkeypatch.setattr(block_events, "_THIN", thin)
+def test_events_of_several_tiles(block, grouping):
     wiring = wire(block, grouping)
     for dtype in (torch.float32, torch.float64):
         x = active(300, 26, 0.1, dtype=dtype)
@@ -244,12 +242,10 @@ def test_per_sample_gradients():
 # The same every time
 
 
-@pytest.mark.parametrize("thin", [0, 1000])
 @pytest.mark.parametrize("share", [0.1, 1.0])
 @pytest.mark.parametrize("block", [("group", 1), (2, 2), (1, "group")])
-def test_number_of_threads_changes_nothing(block, share, thin, monkeypatch):
+def test_number_of_threads_changes_nothing(block, share, monkeypatch):
     """Compiled loops give the same bits on any number of threads; products are PyTorch's, and may differ."""
-    monkeypatch.setattr(block_events, "_THIN", thin)
     monkeypatch.setattr(block_product, "_FEWEST_NUMBERS", 1)
     wiring = wire(block, "random", sizes=(130, 75))
     x = active(300, 130, share, dtype=torch.float32)

@@ -1,7 +1,6 @@
 """Products of blocks with inputs that are mostly zero, by Numba: only what is not zero is multiplied.
 
-A block's weights from one source are contiguous, and so are its targets (by position). Each source has a list of its
-*entries*: the rows of the stored weights that hold what it sends, and the row of blocks that each belongs to.
+A block's weights from one source are contiguous: one row of the stored weights. So are its targets, by position.
 """
 
 from typing import Any
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 _compiled = numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
 
-TILE = 128  # rows that are grouped by source: their gradients stay in a cache
+TILE = 128  # rows whose events are grouped by source: what they write or read stays in a cache
+NEEDED_TILE = 64  # likewise, those of which a gradient is needed
 
 
 @_compiled
@@ -48,102 +48,33 @@ def forward(
     pointers: Array,
     sources: Array,
     values: Array,
-    entries: Array,
-    entry_weights: Array,
-    entry_pieces: Array,
-    cuts: Array,
-    starts: Array,
-    lengths: Array,
-    order: Array,
-    weights: Array,
-    bias: Array,
-    first: int,
-    last: int,
-    y: Array,
-) -> None:
-    """Compute rows ``first`` to ``last`` of y = x Wᵀ + b.
-
-    Args:
-        pointers, sources, values: the events of x, see :class:`neuropil.connect.kernels.event_product.Events`.
-        entries: where each source's entries begin, ``[i + 1]``.
-        entry_weights, entry_pieces: of each entry, the row of the weights and the row of blocks.
-        cuts: where each row of blocks begins among the rows of the weights, ``[n + 1]``.
-        starts, lengths: what each row of blocks writes, by position, ``[n]``.
-        order: position of each target, ``[o]``; empty: positions are targets.
-        weights: ``[columns, rows]``.
-        bias: by target, ``[o]``.
-        first, last: rows to do.
-        y: ``[r, o]``, written.
-    """
-    n_pieces = len(starts)
-    found = np.empty(n_pieces, np.uint64)
-    rows_of = np.empty(len(weights), np.uint32)
-    values_of = np.empty(len(weights), weights.dtype)
-    permuted = len(order) > 0
-    n_positions = np.int64(starts[n_pieces - 1] + lengths[n_pieces - 1]) if permuted else y.shape[1]
-    positions = np.empty(n_positions, weights.dtype)
-    for r in range(first, last):
-        found[:] = cuts[:n_pieces]
-        for event in range(pointers[r], pointers[r + 1]):
-            x = values[event]
-            s = np.uint64(sources[event])
-            for entry in range(np.uint64(entries[s]), np.uint64(entries[s + np.uint64(1)])):
-                piece = entry_pieces[entry]
-                at = found[piece]
-                rows_of[at] = entry_weights[entry]
-                values_of[at] = x
-                found[piece] = at + np.uint64(1)
-        row = positions if permuted else y[r]
-        for piece in range(n_pieces):
-            n = np.uint64(lengths[piece])
-            out = row[starts[piece] : starts[piece] + n]
-            if permuted:
-                out[:] = 0
-            else:
-                out[:] = bias[starts[piece] : starts[piece] + n]
-            k, stop = np.uint64(cuts[piece]), found[piece]
-            while k + np.uint64(4) <= stop:
-                w0, w1 = weights[rows_of[k]], weights[rows_of[k + np.uint64(1)]]
-                w2, w3 = weights[rows_of[k + np.uint64(2)]], weights[rows_of[k + np.uint64(3)]]
-                x0, x1 = values_of[k], values_of[k + np.uint64(1)]
-                x2, x3 = values_of[k + np.uint64(2)], values_of[k + np.uint64(3)]
-                for j in range(n):
-                    out[j] += x0 * w0[j] + x1 * w1[j] + (x2 * w2[j] + x3 * w3[j])
-                k += np.uint64(4)
-            while k < stop:
-                w0, x0 = weights[rows_of[k]], values_of[k]
-                for j in range(n):
-                    out[j] += x0 * w0[j]
-                k += np.uint64(1)
-        if permuted:
-            out = y[r]
-            for j in range(np.uint64(len(out))):
-                out[j] = row[np.uint64(order[j])] + bias[j]
-
-
-@_compiled
-def forward_thin(
-    pointers: Array,
-    sources: Array,
-    values: Array,
     cuts: Array,
     columns: Array,
     starts: Array,
     lengths: Array,
     weights: Array,
+    bias: Array,
     n_sources: int,
     first: int,
     last: int,
     y: Array,
 ) -> None:
-    """Compute rows ``first`` to ``last`` of x Wᵀ by position, events grouped by source: faster where blocks are thin.
+    """Compute rows ``first`` to ``last`` of y = x Wᵀ + b, by position.
+
+    Events are grouped by source, a few rows at a time, so that a weight is read once for several of them.
 
     Args:
-        pointers, sources, values, cuts, starts, lengths, weights, first, last: as for :func:`forward`.
-        columns, n_sources: as for :func:`weight_gradient`.
+        pointers, sources, values: the events of x, see :class:`neuropil.connect.kernels.event_product.Events`.
+        cuts: where each row of blocks begins among the rows of the weights, ``[n + 1]``.
+        columns: source of each row of the weights, ``[columns]``; the number of sources where there is nobody.
+        starts, lengths: what each row of blocks writes, by position, ``[n]``.
+        weights: ``[columns, rows]``.
+        bias: by position.
+        n_sources: number of sources.
+        first, last: rows to do.
         y: ``[r, positions]``, written.
     """
-    begins = np.empty(n_sources + 2, np.int64)
+    begins = np.empty(n_sources + 2, np.int64)  # where the events of each source begin; nobody has none
     most = np.int64(0)
     for begin in range(first, last, TILE):
         most = max(most, pointers[min(begin + TILE, last)] - pointers[begin])
@@ -151,7 +82,8 @@ def forward_thin(
     value_of = np.empty(most, weights.dtype)
     for begin in range(first, last, TILE):
         stop = min(begin + TILE, last)
-        y[begin:stop] = 0
+        for r in range(begin, stop):
+            y[r] = bias
         _group(pointers, sources, values, begin, stop, begins, row_of, value_of)
         for piece in range(len(starts)):
             n = np.uint64(lengths[piece])
@@ -188,10 +120,8 @@ def weight_gradient(
     Events are grouped by source, a few rows at a time, so that a weight is read and written once for several of them.
 
     Args:
-        pointers, sources, values, cuts, starts, lengths: as for :func:`forward`.
-        columns: source of each row of the weights, ``[columns]``; the number of sources where there is nobody.
+        pointers, sources, values, cuts, columns, starts, lengths, n_sources: as for :func:`forward`.
         gradient: g by position, ``[r, positions]``.
-        n_sources: number of sources.
         first_piece, last_piece: rows of blocks to do.
         first, last: targets of each of them to do.
         weights: dW, ``[columns, rows]``, zeros at first.
@@ -266,7 +196,7 @@ def input_gradient(
         potentials: of the neurons that made the input, ``[r, i]``.
         threshold: theirs, ``[i]``.
         sharpness: of their surrogate, 0 from a distance of 1 / sharpness on.
-        cuts, columns, starts, lengths: as for :func:`weight_gradient`.
+        cuts, columns, starts, lengths: as for :func:`forward`.
         gradient: g by position, ``[r, positions]``.
         weights: ``[columns, rows]``.
         first, last: rows to do.
@@ -275,9 +205,10 @@ def input_gradient(
     one = sharpness / sharpness
     n_sources = len(threshold)
     begins = np.empty(n_sources + 2, np.int64)
-    row_of = np.empty(TILE * n_sources, np.int64)
-    for begin in range(first, last, TILE):
-        stop = min(begin + TILE, last)
+    row_of = np.empty(NEEDED_TILE * n_sources, np.int64)
+    sums = np.empty(NEEDED_TILE * n_sources, weights.dtype)
+    for begin in range(first, last, NEEDED_TILE):
+        stop = min(begin + NEEDED_TILE, last)
         begins[:] = 0
         for r in range(begin, stop):
             row = potentials[r]
@@ -287,12 +218,12 @@ def input_gradient(
             begins[s] += begins[s - 1]
         for r in range(begin, stop):
             row = potentials[r]
-            of_x[r, :] = 0
             for s in range(n_sources):
                 if sharpness * abs(row[s] - threshold[s]) <= one:
                     row_of[begins[s]] = r
                     begins[s] += 1
         _move_on(begins)
+        sums[: begins[n_sources]] = one - one
         for piece in range(len(starts)):
             n = np.uint64(lengths[piece])
             a = np.int64(starts[piece])
@@ -310,15 +241,20 @@ def input_gradient(
                         t1 += g1[j] * w[j]
                         t2 += g2[j] * w[j]
                         t3 += g3[j] * w[j]
-                    of_x[r0, source] += t0
-                    of_x[r1, source] += t1
-                    of_x[r2, source] += t2
-                    of_x[r3, source] += t3
+                    sums[k] += t0
+                    sums[k + 1] += t1
+                    sums[k + 2] += t2
+                    sums[k + 3] += t3
                     k += 4
                 while k < end:
                     g0 = gradient[row_of[k], a:b]
                     t0 = one - one
                     for j in range(n):
                         t0 += g0[j] * w[j]
-                    of_x[row_of[k], source] += t0
+                    sums[k] += t0
                     k += 1
+        for r in range(begin, stop):
+            of_x[r, :] = one - one
+        for s in range(n_sources):
+            for k in range(begins[s], begins[s + 1]):
+                of_x[row_of[k], s] = sums[k]

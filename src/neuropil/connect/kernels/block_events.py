@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -15,8 +14,7 @@ from neuropil.connect.needed import Needed
 from neuropil.threads import in_parallel
 
 # share of the input that is not zero, above which products with copied columns are faster
-_MOST_ACTIVE, _MOST_ACTIVE_THIN = 0.25, 0.15
-_THIN = 64  # rows of a block
+_MOST_ACTIVE = 0.2
 
 
 def event_blocks(
@@ -64,7 +62,7 @@ class _EventBlocks(torch.autograd.Function):
     ) -> Tensor:
         x = x.contiguous()
         flat = weight.detach().reshape(-1, layout.rows)
-        events = find_events(x, most=_MOST_ACTIVE_THIN if layout.rows < _THIN else _MOST_ACTIVE)
+        events = find_events(x, most=_MOST_ACTIVE)
         copied = None
         if events is not None:
             y = _forward(layout, events, flat, bias)
@@ -108,22 +106,14 @@ class _EventBlocks(torch.autograd.Function):
 def _forward(layout: BlockLayout, events: Events, weight: Tensor, bias: Tensor | None) -> Tensor:
     from neuropil.connect import block_event_loops
 
-    rows, is_permuted = len(events.pointers) - 1, layout.targets is None
-    starts, lengths = layout.spans
-    if layout.rows < _THIN:
-        y = weight.new_empty(rows, layout.n_positions)
-        thin: Any = block_event_loops.forward_thin  # whose arguments come in lists
-        by_column = (*events, layout.cuts, layout.columns, starts, lengths, weight.numpy(), layout.n_sources)
-        in_parallel(lambda first, last: thin(*by_column, first, last, y.numpy()), rows)
-        y = block_product.permuted(y, layout.to_targets) if is_permuted else y
-        return y if bias is None else y.add_(bias.detach())
-    y = weight.new_empty(rows, layout.shape[0])
-    order = layout.to_targets if is_permuted else np.empty(0, dtype=np.int64)
-    start = weight.new_zeros(layout.shape[0]) if bias is None else bias.detach().contiguous()
-    wide: Any = block_event_loops.forward
-    given = (*events, *layout.by_source, layout.cuts, starts, lengths, order, weight.numpy(), start.numpy())
-    in_parallel(lambda first, last: wide(*given, first, last, y.numpy()), rows)
-    return y
+    rows = len(events.pointers) - 1
+    y = weight.new_empty(rows, layout.n_positions)
+    start = weight.new_zeros(1, layout.shape[0]) if bias is None else bias.detach().reshape(1, -1)
+    start = block_product.by_position(layout, start)[0]
+    compiled: Any = block_event_loops.forward  # whose arguments come in lists
+    given = (*events, layout.cuts, layout.columns, *layout.spans, weight.numpy(), start.numpy(), layout.n_sources)
+    in_parallel(lambda first, last: compiled(*given, first, last, y.numpy()), rows)
+    return block_product.permuted(y, layout.to_targets) if layout.targets is None else y
 
 
 def _weight_gradient(layout: BlockLayout, events: Events, gradient: Tensor) -> Tensor:

@@ -61,14 +61,6 @@ class BlockLayout:
         return columns
 
     @cached_property
-    def by_source(self) -> tuple[Array, Array, Array]:
-        """The columns of each source: where they begin, int64 ``[i + 1]``; columns and rows of blocks, uint32."""
-        order = np.argsort(self.columns, kind="stable")
-        begins = np.searchsorted(self.columns[order], np.arange(self.n_sources + 1))
-        pieces = np.searchsorted(self.cuts.astype(np.int64), order, side="right") - 1
-        return begins.astype(np.int64), order.astype(np.uint32), pieces.astype(np.uint32)
-
-    @cached_property
     def spans(self) -> tuple[Array, Array]:
         """First position and number of positions that each row of blocks writes, int64."""
         if self.targets is None:

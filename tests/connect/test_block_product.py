@@ -1,6 +1,7 @@
 """Products of blocks, from copied columns and from events, against the masked dense product."""
 
 import copy
+import shutil
 
 import pytest
 import torch
@@ -308,3 +309,34 @@ def test_larger_layers(dtype):
         assert_kernels_agree(
             pattern.wire(256, 192, generator=stream(0, "wiring")), batch=40, dtype=dtype, generator=stream(0, "x")
         )
+
+
+# Compiled
+
+
+def compiled_and_not(wiring, kernel, x, **settings):
+    layer = SparseLinear(wiring, kernel=kernel, generator=stream(0, "weights"), dtype=x.dtype)
+    found = []
+    for function in (layer, torch.compile(layer, fullgraph=True, **settings)):
+        layer.zero_grad()
+        given = x.detach().clone().requires_grad_()
+        y = function(given)
+        y.backward(random(*y.shape, dtype=y.dtype, seed=1))
+        found.append([y.detach(), given.grad, layer.weight.grad, layer.bias.grad])
+    return found
+
+
+@pytest.mark.parametrize("share", [0.1, 1.0])
+@pytest.mark.parametrize("block", [("group", 1), (2, 3)])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_torch_compile(kernel, block, share):
+    for p_inter in (0.0, 0.2):
+        wiring = wire(block, "interleaved", p_inter=p_inter)
+        assert_same(*compiled_and_not(wiring, kernel, active(9, 26, share, dtype=torch.float32), backend="aot_eager"))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own
+def test_torch_compile_to_machine_code():
+    wiring = wire(("group", 1), "interleaved")
+    assert_same(*compiled_and_not(wiring, "events", active(9, 26, 0.1, dtype=torch.float32)))

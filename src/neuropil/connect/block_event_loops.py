@@ -13,25 +13,42 @@ Array = NDArray[Any]
 _compiled = numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
 
 TILE = 128  # rows whose events are grouped by source: what they write or read stays in a cache
-NEEDED_TILE = 64  # likewise, those of which a gradient is needed
 
 
 @_compiled
 def _group(
-    pointers: Array, sources: Array, values: Array, begin: int, stop: int, begins: Array, row_of: Array, value_of: Array
+    pointers: Array,
+    sources: Array,
+    values: Array,
+    begin: int,
+    stop: int,
+    stride: Any,
+    begins: Array,
+    row_of: Array,
+    value_of: Array,
 ) -> None:
-    """Sort the events of a few rows by source; ``begins``, ``[i + 2]``: where those of each source begin."""
-    begins[:] = 0
+    """Sort the events of a few rows by source.
+
+    Args:
+        pointers, sources, values: the events.
+        begin, stop: rows to sort.
+        stride: numbers of a row of what the events meet.
+        begins: where those of each source begin, uint64 ``[i + 2]``; nobody, behind the last source, has none; written.
+        row_of: where the row of each event begins, uint64, written.
+        value_of: its value, written.
+    """
+    one = np.uint64(1)
+    begins[:] = np.uint64(0)
     for event in range(pointers[begin], pointers[stop]):
-        begins[np.uint64(sources[event]) + np.uint64(1)] += 1
+        begins[np.uint64(sources[event]) + one] += one
     for s in range(1, len(begins)):
         begins[s] += begins[s - 1]
     for r in range(begin, stop):
         for event in range(pointers[r], pointers[r + 1]):
             source = np.uint64(sources[event])
-            row_of[begins[source]] = r
+            row_of[begins[source]] = np.uint64(r) * stride
             value_of[begins[source]] = values[event]
-            begins[source] += 1
+            begins[source] += one
     _move_on(begins)
 
 
@@ -40,7 +57,7 @@ def _move_on(begins: Array) -> None:
     """Put beginnings back that have each moved to where the next one was."""
     for s in range(len(begins) - 1, 0, -1):
         begins[s] = begins[s - 1]
-    begins[0] = 0
+    begins[0] = np.uint64(0)
 
 
 @_compiled
@@ -74,28 +91,28 @@ def forward(
         first, last: rows to do.
         y: ``[r, positions]``, written.
     """
-    begins = np.empty(n_sources + 2, np.int64)  # where the events of each source begin; nobody has none
+    stride, width = np.uint64(y.shape[1]), np.uint64(weights.shape[1])
+    numbers, all_weights = y.reshape(-1), weights.reshape(-1)
+    begins = np.empty(n_sources + 2, np.uint64)
     most = np.int64(0)
     for begin in range(first, last, TILE):
         most = max(most, pointers[min(begin + TILE, last)] - pointers[begin])
-    row_of = np.empty(most, np.int64)
+    row_of = np.empty(most, np.uint64)
     value_of = np.empty(most, weights.dtype)
     for begin in range(first, last, TILE):
         stop = min(begin + TILE, last)
         for r in range(begin, stop):
             y[r] = bias
-        _group(pointers, sources, values, begin, stop, begins, row_of, value_of)
+        _group(pointers, sources, values, begin, stop, stride, begins, row_of, value_of)
         for piece in range(len(starts)):
-            n = np.uint64(lengths[piece])
-            a = np.int64(starts[piece])
-            b = a + np.int64(n)
+            n, a = np.uint64(lengths[piece]), np.uint64(starts[piece])
             for column in range(cuts[piece], cuts[piece + 1]):
                 source = np.uint64(columns[column])
-                w = weights[column]
+                w = all_weights[column * width : column * width + n]
                 for k in range(begins[source], begins[source + np.uint64(1)]):
-                    out, x = y[row_of[k], a:b], value_of[k]
+                    at, x = row_of[k] + a, value_of[k]
                     for j in range(n):
-                        out[j] += x * w[j]
+                        numbers[at + j] += x * w[j]
 
 
 @_compiled
@@ -126,40 +143,43 @@ def weight_gradient(
         first, last: targets of each of them to do.
         weights: dW, ``[columns, rows]``, zeros at first.
     """
+    next_ = np.uint64(1)
+    stride, width = np.uint64(gradient.shape[1]), np.uint64(weights.shape[1])
+    numbers, all_weights = gradient.reshape(-1), weights.reshape(-1)
     rows = len(gradient)
-    begins = np.empty(n_sources + 2, np.int64)  # where the events of each source begin; nobody has none
+    begins = np.empty(n_sources + 2, np.uint64)
     most = np.int64(0)
     for begin in range(0, rows, TILE):
         most = max(most, pointers[min(begin + TILE, rows)] - pointers[begin])
-    row_of = np.empty(most, np.int64)
+    row_of = np.empty(most, np.uint64)
     value_of = np.empty(most, weights.dtype)
     for begin in range(0, rows, TILE):
         stop = min(begin + TILE, rows)
-        _group(pointers, sources, values, begin, stop, begins, row_of, value_of)
+        _group(pointers, sources, values, begin, stop, stride, begins, row_of, value_of)
         for piece in range(first_piece, last_piece):
             to: Any = min(last, lengths[piece])
-            n = np.uint64(max(0, to - first))
-            a, b = np.int64(starts[piece]) + first, np.int64(starts[piece]) + to
-            if n == 0:
+            if to <= first:
                 continue
+            n, a = np.uint64(to - first), np.uint64(starts[piece] + first)
             for column in range(cuts[piece], cuts[piece + 1]):
                 source = np.uint64(columns[column])
-                k, end = begins[source], begins[source + np.uint64(1)]
-                if k == end:
-                    continue
-                w = weights[column, first:to]
-                while k + 4 <= end:
-                    g0, g1 = gradient[row_of[k], a:b], gradient[row_of[k + 1], a:b]
-                    g2, g3 = gradient[row_of[k + 2], a:b], gradient[row_of[k + 3], a:b]
-                    x0, x1, x2, x3 = value_of[k], value_of[k + 1], value_of[k + 2], value_of[k + 3]
+                k, end = begins[source], begins[source + next_]
+                w_at = column * width + np.uint64(first)
+                w = all_weights[w_at : w_at + n]
+                while k + np.uint64(4) <= end:
+                    k1, k2, k3 = k + next_, k + np.uint64(2), k + np.uint64(3)
+                    g0, g1, g2, g3 = row_of[k] + a, row_of[k1] + a, row_of[k2] + a, row_of[k3] + a
+                    x0, x1, x2, x3 = value_of[k], value_of[k1], value_of[k2], value_of[k3]
                     for j in range(n):
-                        w[j] += x0 * g0[j] + x1 * g1[j] + (x2 * g2[j] + x3 * g3[j])
-                    k += 4
+                        w[j] += (
+                            x0 * numbers[g0 + j] + x1 * numbers[g1 + j] + (x2 * numbers[g2 + j] + x3 * numbers[g3 + j])
+                        )
+                    k += np.uint64(4)
                 while k < end:
-                    g0, x0 = gradient[row_of[k], a:b], value_of[k]
+                    g0, x0 = row_of[k] + a, value_of[k]
                     for j in range(n):
-                        w[j] += x0 * g0[j]
-                    k += 1
+                        w[j] += x0 * numbers[g0 + j]
+                    k += next_
 
 
 @_compiled
@@ -203,58 +223,70 @@ def input_gradient(
         of_x: ``[r, i]``, written.
     """
     one = sharpness / sharpness
-    n_sources = len(threshold)
-    begins = np.empty(n_sources + 2, np.int64)
-    row_of = np.empty(NEEDED_TILE * n_sources, np.int64)
-    sums = np.empty(NEEDED_TILE * n_sources, weights.dtype)
-    for begin in range(first, last, NEEDED_TILE):
-        stop = min(begin + NEEDED_TILE, last)
-        begins[:] = 0
+    next_ = np.uint64(1)
+    n_sources, stride, width = np.uint64(len(threshold)), np.uint64(gradient.shape[1]), np.uint64(weights.shape[1])
+    numbers, all_weights = gradient.reshape(-1), weights.reshape(-1)
+    begins = np.empty(n_sources + np.uint64(2), np.uint64)
+    by_row = np.empty(TILE * n_sources + next_, np.uint32)  # the sources that are needed, row after row
+    row_ends = np.empty(TILE, np.uint64)
+    row_of = np.empty(TILE * n_sources, np.uint64)  # by source: where the row's gradient begins
+    sums = np.empty(TILE * n_sources, weights.dtype)
+    for begin in range(first, last, TILE):
+        stop = min(begin + TILE, last)
+        total = np.uint64(0)
         for r in range(begin, stop):
             row = potentials[r]
             for s in range(n_sources):
-                begins[s + 1] += np.int64(sharpness * abs(row[s] - threshold[s]) <= one)
-        for s in range(1, n_sources + 2):
-            begins[s] += begins[s - 1]
+                by_row[total] = s
+                total += np.uint64(sharpness * abs(row[s] - threshold[s]) <= one)
+            row_ends[np.uint64(r - begin)] = total
+        begins[:] = np.uint64(0)
+        for e in range(total):
+            begins[np.uint64(by_row[e]) + next_] += next_
+        for s in range(next_, n_sources + np.uint64(2)):
+            begins[s] += begins[s - next_]
+        place = np.uint64(0)
         for r in range(begin, stop):
-            row = potentials[r]
-            for s in range(n_sources):
-                if sharpness * abs(row[s] - threshold[s]) <= one:
-                    row_of[begins[s]] = r
-                    begins[s] += 1
+            while place < row_ends[np.uint64(r - begin)]:
+                source = np.uint64(by_row[place])
+                row_of[begins[source]] = np.uint64(r) * stride
+                begins[source] += next_
+                place += next_
         _move_on(begins)
-        sums[: begins[n_sources]] = one - one
+        sums[:total] = one - one
         for piece in range(len(starts)):
-            n = np.uint64(lengths[piece])
-            a = np.int64(starts[piece])
-            b = a + np.int64(n)
+            n, a = np.uint64(lengths[piece]), np.uint64(starts[piece])
             for column in range(cuts[piece], cuts[piece + 1]):
                 source = np.uint64(columns[column])
-                k, end = begins[source], begins[source + np.uint64(1)]
-                w = weights[column]
-                while k + 4 <= end:
-                    r0, r1, r2, r3 = row_of[k], row_of[k + 1], row_of[k + 2], row_of[k + 3]
-                    g0, g1, g2, g3 = gradient[r0, a:b], gradient[r1, a:b], gradient[r2, a:b], gradient[r3, a:b]
+                k, end = begins[source], begins[source + next_]
+                w = all_weights[column * width : column * width + n]
+                while k + np.uint64(4) <= end:
+                    k1, k2, k3 = k + next_, k + np.uint64(2), k + np.uint64(3)
+                    g0, g1, g2, g3 = row_of[k] + a, row_of[k1] + a, row_of[k2] + a, row_of[k3] + a
                     t0 = t1 = t2 = t3 = one - one
                     for j in range(n):
-                        t0 += g0[j] * w[j]
-                        t1 += g1[j] * w[j]
-                        t2 += g2[j] * w[j]
-                        t3 += g3[j] * w[j]
+                        t0 += numbers[g0 + j] * w[j]
+                        t1 += numbers[g1 + j] * w[j]
+                        t2 += numbers[g2 + j] * w[j]
+                        t3 += numbers[g3 + j] * w[j]
                     sums[k] += t0
-                    sums[k + 1] += t1
-                    sums[k + 2] += t2
-                    sums[k + 3] += t3
-                    k += 4
+                    sums[k1] += t1
+                    sums[k2] += t2
+                    sums[k3] += t3
+                    k += np.uint64(4)
                 while k < end:
-                    g0 = gradient[row_of[k], a:b]
+                    g0 = row_of[k] + a
                     t0 = one - one
                     for j in range(n):
-                        t0 += g0[j] * w[j]
+                        t0 += numbers[g0 + j] * w[j]
                     sums[k] += t0
-                    k += 1
+                    k += next_
+        place = np.uint64(0)
         for r in range(begin, stop):
-            of_x[r, :] = one - one
-        for s in range(n_sources):
-            for k in range(begins[s], begins[s + 1]):
-                of_x[row_of[k], s] = sums[k]
+            out = of_x[r]
+            out[:] = one - one
+            while place < row_ends[np.uint64(r - begin)]:
+                source = np.uint64(by_row[place])
+                out[source] = sums[begins[source]]  # a source's sums are in the order of its rows
+                begins[source] += next_
+                place += next_

@@ -14,7 +14,7 @@ from neuropil.connect.needed import Needed
 from neuropil.threads import in_parallel
 
 # share of the input that is not zero, above which products with copied columns are faster
-_MOST_ACTIVE = 0.2
+_MOST_ACTIVE = 0.25
 
 
 def event_blocks(

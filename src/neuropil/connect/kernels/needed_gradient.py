@@ -10,7 +10,7 @@ from neuropil.connect.kernels.block_layout import BlockLayout
 from neuropil.threads import in_parallel
 
 # share of the gradient that is needed, above which the whole is computed faster
-_MOST_NEEDED = 0.3
+_MOST_NEEDED = 0.4
 
 
 def needed_gradient(
@@ -35,7 +35,7 @@ def needed_gradient(
     of_x = gradient.new_empty(rows, layout.n_sources)
     compiled: Any = block_event_loops.input_gradient
     given = (*where, layout.cuts, layout.columns, *layout.spans, gradient.numpy(), weight.numpy())
-    tile, out = block_event_loops.NEEDED_TILE, of_x.numpy()
+    tile, out = block_event_loops.TILE, of_x.numpy()
     # cut where tiles end: sums depend on how rows are grouped
     tiles = -(-rows // tile)
     in_parallel(lambda first, last: compiled(*given, first * tile, min(last * tile, rows), out), tiles)

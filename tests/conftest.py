@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from hypothesis import settings
@@ -20,4 +22,6 @@ def _as_if_alone():
     """Rate codes draw from the global state; training switches subnormal numbers off, on which other tests count."""
     torch.manual_seed(0)
     yield
+    if "torch._dynamo" in sys.modules:  # else, what other tests have compiled counts towards its limits
+        torch._dynamo.reset()
     torch.set_flush_denormal(False)

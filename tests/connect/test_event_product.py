@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from neuropil.connect import Dense, Ensembles, ErdosRenyi, EventLinear, ScaleFree, SmallWorld, SparseLinear, Wiring
-from neuropil.connect.kernels import KERNELS, event_product
+from neuropil.connect.kernels import KERNELS, block_events, event_product
 from neuropil.connect.kernels.dense_product import dense_product
 from neuropil.connect.kernels.event_product import event_linear, find_events
 from neuropil.connect.storage import as_stored
@@ -73,7 +73,8 @@ def products(monkeypatch):
         shapes.append(tuple(x.shape))
         return find_events(x, **settings)
 
-    monkeypatch.setattr(event_product, "find_events", counting)
+    for module in (event_product, block_events):
+        monkeypatch.setattr(module, "find_events", counting)
     return shapes
 
 

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from neuropil.connect.change import Change
 from neuropil.connect.kernels import choose_kernel, explain
 from neuropil.connect.kernels.gathering import Gathering, gathering_on
+from neuropil.connect.kernels.input_gradient import check_input_gradient
 from neuropil.connect.kernels.kernel import is_single
+from neuropil.connect.needed import pass_on
 from neuropil.connect.storage import as_stored, drawn
 from neuropil.connect.synapses import Synapses
 from neuropil.connect.wiring import Wiring
@@ -29,6 +31,11 @@ class SparseLinear(nn.Module):
             (gathered dense products, for blocks larger than one synapse), ``synapses`` (single synapses, from their
             live weights alone), ``events`` (what is zero in the input, such as the silence of spiking neurons, is
             skipped) or ``masked`` (the dense reference). :meth:`explain` says what was chosen, and why.
+        input_gradient: how the gradient of the input is computed, with kernel ``events``: ``full``; ``needed`` (only
+            where the neurons that made the input let it pass, as :class:`neuropil.units.LIF` with a ``Boxcar`` or
+            ``Triangle`` does; elsewhere it is left at 0, where those neurons multiply it by 0: gradients of
+            everything before them are the same, only what is read of the spikes' own gradient is not); ``bfloat16``
+            (float32 factors are rounded to 8 bits: relative error of each product up to 2⁻⁷).
         generator: where the initial weights come from; default: PyTorch's default generator.
         device: where the parameters live.
         dtype: floating-point type of the parameters.
@@ -74,6 +81,7 @@ class SparseLinear(nn.Module):
         *,
         bias: bool = True,
         kernel: str = "auto",
+        input_gradient: str = "full",
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -81,6 +89,14 @@ class SparseLinear(nn.Module):
         super().__init__()
         self._kernel, self._is_forced, self._built_on = choose_kernel(wiring, kernel, device), kernel != "auto", device
         self._stores_dense = is_single(wiring) and self._kernel.stores_dense(wiring)
+        check_input_gradient(
+            "SparseLinear",
+            input_gradient,
+            kernel=self._kernel.name,
+            block=wiring.block,
+            stores_dense=self._stores_dense,
+        )
+        self.input_gradient = input_gradient
         self.weight = nn.Parameter(torch.empty(self._weight_shape(wiring), device=device, dtype=dtype))
         self.register_parameter(
             "bias", nn.Parameter(torch.empty(wiring.out_features, device=device, dtype=dtype)) if bias else None
@@ -379,7 +395,10 @@ class SparseLinear(nn.Module):
         return self._compute(x)
 
     def _compute(self, x: Tensor) -> Tensor:
-        y: Tensor = self._kernel.product(self, x.reshape(-1, self.in_features))
+        flat = x.reshape(-1, self.in_features)
+        if self.input_gradient == "needed":
+            pass_on(x, flat)
+        y: Tensor = self._kernel.product(self, flat)
         return y.reshape(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
@@ -390,9 +409,11 @@ class SparseLinear(nn.Module):
         missing = ""
         if self.kernel == "blocks" and self.weight.is_cuda and self._gathering is None:
             missing = " without Triton"
+        gradient = "" if self.input_gradient == "full" else f", input_gradient={self.input_gradient}"
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, block={self._wiring.block}, "
-            f"density={self._wiring.density:.4g}, {silent}bias={self.bias is not None}, kernel={self.kernel}" + missing
+            f"density={self._wiring.density:.4g}, {silent}bias={self.bias is not None}, kernel={self.kernel}{missing}"
+            f"{gradient}"
         )
 
     # Storing: wiring and silence travel with the weights

@@ -158,6 +158,7 @@ def build_layer(
     seed: int,
     start: Start = "default",
     dense: type[nn.Linear] = nn.Linear,
+    input_gradient: str = "full",
 ) -> nn.Linear | SparseLinear:
     """Build one layer, its wiring and its weights from streams of its name.
 
@@ -168,11 +169,13 @@ def build_layer(
         pattern: its wiring.
         kernel, seed, start: as for :func:`ensemble_net`.
         dense: what a layer without a wiring is made of.
+        input_gradient: as for :class:`neuropil.connect.SparseLinear`.
     """
     weights = stream(seed, "weights", name)
     layer: nn.Linear | SparseLinear
     if isinstance(pattern, Dense):
-        layer = nn.utils.skip_init(dense, in_features, out_features)  # type: ignore[no-untyped-call]
+        options = {} if input_gradient == "full" else {"input_gradient": input_gradient}
+        layer = nn.utils.skip_init(dense, in_features, out_features, **options)  # type: ignore[no-untyped-call]
         reset_(layer, generator=weights)
     else:
         try:
@@ -180,7 +183,7 @@ def build_layer(
         except ValueError as error:
             title = "read-out" if name == "readout" else f"hidden layer {int(name) + 1}"
             raise ValueError(f"{who}: {title}: {error}") from error
-        layer = SparseLinear(wiring, kernel=kernel, generator=weights)
+        layer = SparseLinear(wiring, kernel=kernel, input_gradient=input_gradient, generator=weights)
     if start == "kaiming":
         kaiming_uniform_(layer, nonlinearity="linear" if name == "readout" else "relu", generator=weights)
         nn.init.zeros_(layer.bias)  # type: ignore[arg-type]

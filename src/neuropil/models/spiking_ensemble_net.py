@@ -113,6 +113,7 @@ def spiking_ensemble_net(
     encoding: str | nn.Module = "rate",
     scale: float = 1.0,
     kernel: str = "events",
+    input_gradient: str = "full",
     seed: int = 0,
 ) -> SpikingEnsembleNet:
     """Build a spiking network of ensembles, or, with another pattern, one that is alike in all but its wiring.
@@ -139,7 +140,7 @@ def spiking_ensemble_net(
         steps: number of time steps, at least 1; those of the encoding where that is a module.
         encoding: ``rate`` (Bernoulli), ``current``, ``latency`` (linear), or a module from ``[b, n]`` to ``[t, b, n]``.
         scale: factor on a current; for CIFAR-10, G2GNet's code takes 0.25.
-        kernel: as for :class:`neuropil.connect.SparseLinear`.
+        kernel, input_gradient: as for :class:`neuropil.connect.SparseLinear`.
         seed: wirings and weights come from separate streams derived from it, one for each layer, the same as those
             of :func:`neuropil.models.ensemble_net`.
 
@@ -191,6 +192,7 @@ def spiking_ensemble_net(
         "encoding": encoding,
         "scale": scale,
         "kernel": kernel,
+        "input_gradient": input_gradient,
         "seed": seed,
     }
     features, in_features = build_encoder(input_shape, patches, patch_channels, seed)
@@ -212,7 +214,8 @@ def spiking_ensemble_net(
     ):
         stages += [
             build_layer(
-                "spiking_ensemble_net", name, *size, wiring, kernel=kernel, seed=seed, dense=EventLinear
+                "spiking_ensemble_net", name, *size, wiring, kernel=kernel, seed=seed, dense=EventLinear,
+                input_gradient=input_gradient,
             ),
             make(),
         ]  # fmt: skip

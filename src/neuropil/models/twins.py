@@ -59,10 +59,11 @@ def twin_arguments(**arguments: Any) -> dict[str, dict[str, Any]]:
     dense = (Dense(),) * len(hidden)
     # the twin's blocks are single synapses, whatever those of the network; every wiring can be computed from events
     kernel = "events" if arguments.get("kernel") == "events" else "auto"
+    whole = {"input_gradient": "full"} if arguments.get("input_gradient") == "needed" else {}  # likewise
     return {
         "dense-same-width": {**arguments, "pattern": dense, "readout": Dense()},
         "dense-same-parameters": {**arguments, "pattern": dense, "readout": Dense(), "hidden": narrow},
-        "erdos-renyi": {**arguments, "pattern": tuple(random), "readout": last, "kernel": kernel},
+        "erdos-renyi": {**arguments, "pattern": tuple(random), "readout": last, "kernel": kernel, **whole},
     }
 
 

@@ -10,6 +10,8 @@ from torch.autograd.function import once_differentiable
 
 from neuropil.connect.kernels.dense_product import dense_product
 from neuropil.connect.kernels.event_product_gpu import event_linear_on_gpu, pays_on_gpu
+from neuropil.connect.kernels.needed_gradient import dense_layout, needed_gradient
+from neuropil.connect.needed import needed_of
 from neuropil.threads import in_parallel
 
 # share of the input that is not zero, above which the dense product is faster: see benchmarks/results
@@ -31,7 +33,7 @@ class Events(NamedTuple):
     values: NDArray[Any]
 
 
-def event_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def event_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, input_gradient: str = "full") -> Tensor:
     """Return x Wᵀ + b, as ``F.linear``, in a time that falls with the share of ``x`` that is zero.
 
     The output and the gradient of the weights are computed from the events alone: the entries of ``x`` that are not
@@ -48,6 +50,8 @@ def event_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
         x: ``[..., in_features]``.
         weight: ``[out_features, in_features]``.
         bias: ``[out_features]`` or None.
+        input_gradient: ``full``; ``needed``: only where the neurons that made ``x`` let it pass, 0 elsewhere, see
+            :mod:`neuropil.connect.needed`; ``bfloat16``: multiplied in bfloat16, as under autocast, from float32.
 
     Returns:
         ``[..., out_features]``.
@@ -68,7 +72,11 @@ def event_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     if not _is_compiled_for(x, weight):
         return torch.nn.functional.linear(x, weight, bias)
     narrow = narrow and x.dtype == torch.float32  # autocast leaves wider types alone
-    y: Tensor = _EventLinear.apply(x.reshape(-1, x.shape[-1]), weight, bias, narrow)  # type: ignore[no-untyped-call]
+    widths = narrow, narrow or (input_gradient == "bfloat16" and x.dtype == torch.float32)
+    needed = needed_of(x) if input_gradient == "needed" else None
+    where = (None, None, 0.0) if needed is None else (needed.potentials, needed.threshold, needed.sharpness)
+    arguments = x.reshape(-1, x.shape[-1]), weight, bias, widths, *where
+    y: Tensor = _EventLinear.apply(*arguments)  # type: ignore[no-untyped-call]
     return y.reshape(*x.shape[:-1], len(weight))
 
 
@@ -97,31 +105,46 @@ def find_events(x: Tensor, *, most: float = 1.0) -> Events | None:
 
 class _EventLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, narrow: bool) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        narrow: tuple[bool, bool],
+        potentials: Tensor | None,
+        threshold: Tensor | None,
+        sharpness: float,
+    ) -> Tensor:
         x = x.contiguous()
         events = find_events(x, most=_MOST_ACTIVE)
         ctx.events, ctx.has_bias, ctx.narrow = events, bias is not None, narrow
-        ctx.save_for_backward(x if events is None and ctx.needs_input_grad[1] else None, weight)
+        ctx.sharpness = sharpness
+        kept = x if events is None and ctx.needs_input_grad[1] else None
+        ctx.save_for_backward(kept, weight, *((potentials, threshold) if ctx.needs_input_grad[0] else (None, None)))
         if events is None:
-            return dense_product(x, weight, bias, narrow=narrow)
+            return dense_product(x, weight, bias, narrow=narrow[0])
         return _forward(events, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
+        x, weight, potentials, threshold = ctx.saved_tensors
         gradient = gradient.contiguous()
         of_x = of_weight = of_bias = None
-        if ctx.needs_input_grad[0]:
-            of_x = dense_product(gradient, weight.t(), narrow=ctx.narrow)
+        if ctx.needs_input_grad[0] and potentials is not None:
+            layout, by_source = dense_layout(*weight.shape), weight.t().contiguous()
+            where = potentials.reshape(-1, weight.shape[1]), threshold, ctx.sharpness
+            of_x = needed_gradient(layout, gradient, by_source, *where)
+        if ctx.needs_input_grad[0] and of_x is None:
+            of_x = dense_product(gradient, weight.t(), narrow=ctx.narrow[1])
         if ctx.needs_input_grad[1]:
             if ctx.events is None:
-                of_weight = dense_product(gradient.t(), x.t(), narrow=ctx.narrow)
+                of_weight = dense_product(gradient.t(), x.t(), narrow=ctx.narrow[0])
             else:
                 of_weight = _weight_gradient(ctx.events, gradient, weight.shape[1])
         if ctx.has_bias and ctx.needs_input_grad[2]:
             of_bias = gradient.sum(0)
-        return of_x, of_weight, of_bias, None
+        return of_x, of_weight, of_bias, None, None, None, None
 
 
 def _forward(events: Events, weight: Tensor, bias: Tensor | None) -> Tensor:

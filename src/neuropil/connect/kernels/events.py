@@ -2,12 +2,16 @@
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
+from neuropil.connect.kernels import blocks, synapses
+from neuropil.connect.kernels.block_events import MOST_ACTIVE, event_blocks
+from neuropil.connect.kernels.block_layout import layout_of
 from neuropil.connect.kernels.event_product import event_linear
 from neuropil.connect.kernels.event_synapses import event_synapse_linear
-from neuropil.connect.kernels.kernel import Kernel
-from neuropil.connect.kernels.synapses import checked_input, is_compiled_for, told_limits
+from neuropil.connect.kernels.kernel import Kernel, is_single
+from neuropil.connect.needed import needed_of
 from neuropil.connect.wiring import Wiring
 
 if TYPE_CHECKING:
@@ -24,11 +28,25 @@ def obstacle(wiring: Wiring) -> str | None:
 
 def product(layer: "SparseLinear", x: Tensor) -> Tensor:
     """Return x Wᵀ + b, ``[b, out_features]``, from ``[b, in_features]``."""
-    if layer.synapses is not None and is_compiled_for(layer.weight):
-        return event_synapse_linear(
-            checked_input(layer, x), layer.effective_weight().view(-1), layer.bias, layer.synapses
-        )
-    return event_linear(x, layer.dense_weight(), layer.bias)
+    if layer.synapses is not None and synapses.is_compiled_for(layer.weight):
+        x = synapses.checked_input(layer, x)
+        return event_synapse_linear(x, layer.effective_weight().view(-1), layer.bias, layer.synapses)
+    if is_single(layer.wiring):
+        return event_linear(x, layer.dense_weight(), layer.bias, input_gradient=layer.input_gradient)
+    narrow = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    if narrow and x.dtype == torch.bfloat16:  # what another layer gives under autocast
+        x = x.to(layer.weight.dtype)
+    if not blocks.is_compiled_for(x, layer.weight, under_autocast=True):
+        return blocks.product(layer, x)
+    return event_blocks(
+        layout_of(layer.wiring),
+        x,
+        layer.effective_weight(),
+        layer.bias,
+        needed=needed_of(x) if layer.input_gradient == "needed" else None,
+        narrow=narrow and x.dtype == torch.float32,
+        narrow_input_gradient=layer.input_gradient == "bfloat16",
+    )
 
 
 def stores_dense(wiring: Wiring) -> bool:
@@ -38,8 +56,10 @@ def stores_dense(wiring: Wiring) -> bool:
 
 def told(layer: "SparseLinear") -> str:
     """Say how the layer is computed where it is now."""
-    if not is_compiled_for(layer.weight):
-        return f"dense, zeros included: {told_limits(layer)}"
+    if not synapses.is_compiled_for(layer.weight):
+        return f"zeros included: {synapses.told_limits(layer)}"
+    if not is_single(layer.wiring):
+        return f"blocks of active sources; all blocks where more than {MOST_ACTIVE:.0%} of the input is not zero"
     if layer.synapses is None:
         return "events times rows of the dense matrix; dense where more than 15 % of the input is not zero"
     return "connections of active sources; all connections where more than 8 % of the input is not zero"

@@ -5,11 +5,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from neuropil.connect.needed import tell_needed
 from neuropil.threads import in_parallel
 from neuropil.units.scans.add_up import add_up
 from neuropil.units.scans.constant import read_once
-from neuropil.units.surrogate import Surrogate
+from neuropil.units.surrogate import Boxcar, Surrogate, Triangle
 
+_BOUNDED = (Triangle.code, Boxcar.code)
 RESETS = ("none", "subtract", "zero")  # their places are the codes of the compiled loops
 
 
@@ -59,9 +61,11 @@ def scan(
     start = start.to(current.dtype)
     kernel = kernel or ("triton" if current.is_cuda else "numba")
     keeps = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (current, start, decay, threshold))
-    spikes, end, _ = _scan(
+    spikes, end, potentials = _scan(
         read_once(current), start, decay, threshold, len(current), keeps, kernel, *_plain(dynamics)
-    )  # fmt: skip
+    )
+    if keeps and kernel == "numba" and dynamics.surrogate.code in _BOUNDED and not torch.compiler.is_compiling():
+        tell_needed(spikes, potentials, threshold.detach().contiguous(), dynamics.surrogate.sharpness)
     return spikes, end
 
 

@@ -69,7 +69,7 @@ def show_networks(rows: Sequence[Row]) -> Shown:
             f"× {reference}": lambda row: times(row.get("over_reference")),
             "peak, MiB": lambda row: mebibytes(row.get("peak_bytes")),
             "of reference": lambda row: _rounded(row.get("of_reference_peak"), 2),
-            "first loss": lambda row: _rounded(row.get("first_loss"), 4),
+            "first gradient": lambda row: "" if row.get("first_gradient") is None else f"{row['first_gradient']:.4g}",
         }
         yield list_table(columns, group)
         yield from footer(group, _of("network"), partial(_has, "network", reference))

@@ -51,7 +51,7 @@ def run(settings: Settings) -> Iterator[list[Row]]:
 
 def run_one(size: int, batch: int, precision: str, density: float, settings: Settings) -> list[Row]:
     """Return the rows of one density, in which all contestants have taken turns."""
-    rounds = settings.rounds or (7 if settings.quick else 15)
+    rounds = settings.rounds or (5 if settings.quick else 15)
     place: Place = {"device": settings.device, "dtype": PRECISIONS[precision]}
     x, incoming = (draw(batch, size, name=name, **place) for name in ("input", "gradient"))
     cases, impossible = contestants(size, density, settings.blocks or BLOCKS, **place)

@@ -16,9 +16,9 @@ from neuropil.bench.records import Row
 from neuropil.bench.settings import Settings, block_of, tf32
 from neuropil.bench.suites.published import PublishedNet
 from neuropil.bench.timing import FAILURES, clock_of, measure, reason_of, summary
-from neuropil.connect import Dense, Ensembles
+from neuropil.connect import Dense, Ensembles, Pattern
 from neuropil.connect.kernels import KERNELS
-from neuropil.models import ensemble_net, spiking_ensemble_net
+from neuropil.models import EnsembleNet, SpikingEnsembleNet, ensemble_net, spiking_ensemble_net
 from neuropil.randomness import stream
 from neuropil.train import PeakMemory, flush_subnormals
 from neuropil.train.environment import usable_cores
@@ -60,7 +60,7 @@ class Network(NamedTuple):
 def run(settings: Settings) -> Iterator[list[Row]]:
     """Give the rows of rate networks, then those of spiking ones."""
     for kind in REFERENCES:
-        default = (256,) if settings.quick else (1024,) if kind == "rate" else (2048,)
+        default = (128,) if settings.quick else (1024,) if kind == "rate" else (2048,)
         batches = settings.batches or ((64,) if settings.quick else (256,))
         for size, batch, precision in product(settings.sizes or default, batches, settings.precisions):
             yield run_one(kind, size, batch, precision, settings)
@@ -71,15 +71,15 @@ def run_one(kind: str, hidden: int, batch: int, precision: str, settings: Settin
     rounds = settings.rounds or ((3 if settings.quick else 7) if kind == "spiking" else (5 if settings.quick else 15))
     steps = 0 if kind == "rate" else settings.steps or (10 if settings.quick else 50)
     networks = list_networks(kind, hidden, batch, steps, precision, settings)
-    builders: dict[str, Callable[[], Callable[[], float]]] = {
-        network.name: partial(training_step, network) for network in networks
-    }
+    builders = {network.name: partial(training_step, network) for network in networks}
     timings = measure(builders, rounds=rounds, clock=clock_of(settings.device), shortest=settings.shortest)
     peaks, unknown = measure_peaks([network for network in networks if network.name in timings.seconds], settings)
     reference = REFERENCES[kind]
     rows = []
     for network in networks:
-        name, loss = network.name, timings.first.get(network.name)
+        name = network.name
+        first = timings.first.get(name)
+        loss, gradient = first if isinstance(first, tuple) else (None, None)
         has_both = name in peaks and peaks.get(reference, 0) > 0
         rows.append({
             "kind": kind, "network": name, "hidden": hidden, "batch": batch, "steps": steps, "precision": precision,
@@ -89,7 +89,7 @@ def run_one(kind: str, hidden: int, batch: int, precision: str, settings: Settin
             "peak_bytes": peaks.get(name),
             "of_reference_peak": round(peaks[name] / peaks[reference], 3) if has_both else None,
             "peak_reason": unknown.get(name),
-            "first_loss": round(loss, 5) if isinstance(loss, float) else None,
+            "first_loss": loss, "first_gradient": gradient,
         })  # fmt: skip
     return rows
 
@@ -107,46 +107,71 @@ def list_networks(kind: str, hidden: int, batch: int, steps: int, precision: str
 
 
 def build(network: Network) -> nn.Module:
-    """Return the network, on its device."""
-    is_reference = network.name == REFERENCES[network.kind]
-    block = block_of("1x1" if is_reference else network.block)
-    hidden = [network.hidden] * 3
-    if network.kind == "rate":
-        pattern = Dense() if is_reference else Ensembles(p_inter=0.15, block=block)
-        kernel = "auto" if is_reference else network.kernel
-        return ensemble_net(_SHAPE, _CLASSES, hidden=hidden, pattern=pattern, patches=4, kernel=kernel).to(
-            network.device
-        )
+    """Return the network, on its device; those of one wiring have the same weights, whatever their kernel."""
+    block = block_of(network.block or "1x1")
+    if network.name == REFERENCES["rate"]:
+        return build_rate(network, Dense(), "auto").to(network.device)
+    pattern, make = Ensembles(p_inter=0.15, block=block), build_rate if network.kind == "rate" else build_spiking
+    start = make(network, pattern, "masked")
+    if network.name == REFERENCES["spiking"]:
+        return PublishedNet(start).to(network.device)  # type: ignore[arg-type]
+    net = make(network, pattern, network.kernel)
+    for layer, same in zip(net.sparse_layers(), start.sparse_layers(), strict=True):
+        layer.copy_dense_weight(same.dense_weight())
+    return net.to(network.device)
+
+
+def build_rate(network: Network, pattern: Pattern, kernel: str) -> EnsembleNet:
+    """Return a network of ReLUs, with the patch encoder."""
+    return ensemble_net(_SHAPE, _CLASSES, hidden=[network.hidden] * 3, pattern=pattern, patches=4, kernel=kernel)
+
+
+def build_spiking(network: Network, pattern: Pattern, kernel: str) -> SpikingEnsembleNet:
+    """Return a network of leaky neurons whose decay and threshold are learned, fed with a current."""
     bounded = partial(LIF, 0.9, 1.0, learn=("decay", "threshold"), surrogate=Triangle())
-    net = spiking_ensemble_net(
-        _SHAPE, _CLASSES, hidden=hidden, pattern=Ensembles(p_inter=0.15, block=block), encoding="current",
+    return spiking_ensemble_net(
+        _SHAPE, _CLASSES, hidden=[network.hidden] * 3, pattern=pattern, encoding="current", kernel=kernel,
         neurons=bounded if network.surrogate == BOUNDED else "learned", steps=network.steps,
-        kernel="masked" if is_reference else network.kernel,
     )  # fmt: skip
-    return (PublishedNet(net) if is_reference else net).to(network.device)
 
 
-def training_step(network: Network) -> Callable[[], float]:
-    """Return a function that does one step (forward, backward, Adam) and gives the loss."""
+def training_step(network: Network) -> Callable[[], tuple[float, float | None]]:
+    """Return a function that does one step: forward, backward, Adam.
+
+    It gives the loss; the first step also gives the size of the gradient of the first hidden layer's bias, by which
+    networks can be told to be the same where the loss cannot: spiking ones may begin with a silent read-out.
+    """
     net = build(network)
+    bias = first_bias(net)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
     images = torch.rand(network.batch, *_SHAPE, generator=stream(0, "images"))
     # as in Fashion-MNIST, half of the pixels are black, and the mean is 0.286
     images = ((images - 0.5).clamp(min=0) * 2 * 1.144).clamp(max=1).to(network.device)
     labels = torch.randint(_CLASSES, (network.batch,), generator=stream(0, "labels")).to(network.device)
     device = torch.device(network.device).type
+    is_first = True
 
-    def step() -> float:
+    def step() -> tuple[float, float | None]:
+        nonlocal is_first
         optimizer.zero_grad(set_to_none=True)
         narrow = torch.autocast(device, torch.bfloat16) if network.precision == "bfloat16" else nullcontext()
         with tf32(network.precision == "tf32"):
             with narrow:
                 loss = F.cross_entropy(net(images).float(), labels)
             loss.backward()  # type: ignore[no-untyped-call]
+        gradient = float(bias.grad.norm()) if is_first and bias.grad is not None else None
+        is_first = False
         optimizer.step()
-        return float(loss.detach())
+        return float(loss.detach()), gradient
 
     return step
+
+
+def first_bias(net: nn.Module) -> nn.Parameter:
+    """Return the bias of the first hidden layer."""
+    layers: nn.ModuleList = net.layers if isinstance(net, PublishedNet) else net.hidden  # type: ignore[assignment]
+    bias: nn.Parameter = layers[0].bias  # type: ignore[assignment]
+    return bias
 
 
 def measure_peaks(networks: Sequence[Network], settings: Settings) -> tuple[dict[str, int], dict[str, str]]:

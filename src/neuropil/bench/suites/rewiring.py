@@ -40,7 +40,7 @@ METHODS: dict[str, Callable[[], tuple[Rule, Rule]]] = {
     "hebbian + hebbian": lambda: (Hebbian(), Hebbian()),
     "chts": lambda: (Sampled(Magnitude()), Sampled(CannistraciHebb())),
 }
-QUICK = ("set", "rigl")
+QUICK = ("rigl",)
 BLOCKS = ("1x1", "groupx1", "64x64")
 FRACTION, DENSITY = 0.1, 0.25625
 _WARM_UP, _MEMORY_ROUNDS = 2, 3

@@ -33,7 +33,7 @@ def run(settings: Settings) -> Iterator[list[Row]]:
     """Give the rows of trained layers, size by size, then those of spiking networks."""
     rows: list[Row] = []
     batches = settings.batches or ((8,) if settings.quick else (32,))
-    sizes = settings.sizes or ((512, 1024, 2048, 5120) if settings.quick else SIZES)
+    sizes = settings.sizes or ((512, 1024, 2048) if settings.quick else SIZES)
     for precision in settings.precisions:
         for batch in batches:
             rows = []

@@ -101,7 +101,8 @@ def test_a_training_step_learns():
 def test_networks(tiny_rows):
     rows = tiny_rows("networks")
     check_rows(rows)
-    for kind, reference in networks.REFERENCES.items():
+    for kind in ("rate", "spiking"):
+        reference = networks.REFERENCES[kind]
         some = {row["network"]: row for row in rows if row["kind"] == kind}
         assert {reference, *(f"{block} {kernel}" for block in networks.BLOCKS for kernel in KERNELS)} == set(some)
         for block in networks.BLOCKS:  # all kernels compute one network
@@ -112,11 +113,14 @@ def test_networks(tiny_rows):
         assert all(row["peak_bytes"] is not None for row in some.values() if not row["reason"])
 
 
-def test_bounded_surrogates_are_in_the_full_list(tiny):
+def test_variants_are_in_the_full_list(tiny):
     full = networks.list_networks("spiking", 64, 4, 3, "float32", replace(tiny, quick=False))
-    bounded = [network for network in full if network.surrogate == networks.BOUNDED]
-    net = networks.build(next(network for network in bounded if network.block == "groupx1"))
-    assert {type(unit.surrogate).__name__ for _, unit in net.stages} == {"Triangle"}
+    by_name = {network.name: network for network in full}
+    assert len(by_name) == len(full)
+    net = networks.build(by_name["groupx1 events, boxcar"])
+    assert {type(unit.surrogate).__name__ for _, unit in net.stages} == {"Boxcar"}
+    assert by_name["1x1 events, boxcar, needed"].input_gradient == "needed"
+    assert by_name["1x1 events, bfloat16 gradient"].surrogate == "atan"
 
 
 @pytest.mark.skipif(find_spec("snntorch") is None, reason="snnTorch is not installed")
@@ -146,8 +150,17 @@ def test_the_published_way_starts_as_ours_does():
     published = networks.Network("spiking", "snnTorch loop", **make)
     ours = networks.Network("spiking", "1x1 events", block="1x1", kernel="events", **make)
     first = [networks.training_step(network)() for network in (published, ours)]
-    assert first[0] == pytest.approx(first[1], rel=1e-4)
+    assert first[0][:2] == pytest.approx(first[1][:2], rel=1e-4)
     assert first[0][1] > 0
+
+
+def test_active_networks_fire():
+    make = {"hidden": 128, "batch": 8, "steps": 30, "precision": "float32", "device": "cpu"}
+    as_they_start, active = (
+        networks.training_step(networks.Network(kind, "1x1 events", block="1x1", kernel="events", **make))()
+        for kind in ("spiking", "active spiking")
+    )
+    assert as_they_start[2] < 0.05 < active[2] < 0.2
 
 
 def test_without_snntorch_the_rest_runs(tiny, monkeypatch):

@@ -185,7 +185,7 @@ def test_rewiring(tiny_rows):
 
 
 def test_a_rewiring_that_fails_has_its_row(tiny, monkeypatch):
-    def die(work, case):
+    def die(work, case, *, device):
         raise RuntimeError("A process in the process pool was terminated abruptly. More")
 
     monkeypatch.setattr(rewiring, "in_fresh_process", die)

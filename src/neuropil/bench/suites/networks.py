@@ -210,7 +210,7 @@ def measure_peaks(networks: Sequence[Network], settings: Settings) -> tuple[dict
 
     def measure_one(network: Network) -> int:
         try:
-            return in_fresh_process(peak_of, network, settings.threads)
+            return in_fresh_process(peak_of, network, settings.threads, device=network.device)
         except FAILURES as error:
             unknown[network.name] = reason_of(error)
             return 0

@@ -71,7 +71,7 @@ def run(settings: Settings) -> Iterator[list[Row]]:
         case = Case(block, method, size, batch, rounds, settings.device, settings.threads)
         row: Row = {"size": size, "batch": batch, "block": block, "method": method, "fraction": FRACTION}
         try:
-            yield [row | row_of(in_fresh_process(measure_case, case))]
+            yield [row | row_of(in_fresh_process(measure_case, case, device=case.device))]
         except FAILURES as error:
             yield [row | {"rounds": rounds, "reason": reason_of(error)}]
 

@@ -163,7 +163,7 @@ def build_layer(
     Raises:
         MemoryError: the kernel keeps a dense matrix, and there is no room for it.
     """
-    check_memory(kernel, size)
+    check_memory(kernel, size, device)
     pattern = ErdosRenyi(min(1.0, per_neuron / size), exact=True)
     wiring = pattern.wire(size, size, generator=stream(seed, "wiring"))
     return SparseLinear(wiring, kernel=kernel, bias=bias, generator=stream(0, "weights"), device=device, dtype=dtype)
@@ -196,16 +196,19 @@ def exponent(points: Sequence[tuple[float, float]]) -> float:
     return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / sum((a - mean_x) ** 2 for a in x)
 
 
-def check_memory(kernel: str, size: int) -> None:
+def check_memory(kernel: str, size: int, device: str = "cpu") -> None:
     """Raise a ``MemoryError`` where a kernel keeps a dense matrix of a size for which there is no room."""
     if not keeps_dense_matrix(kernel):
         return
     needed = 20 * size * size  # weight, gradient, two moments, mask
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**34
+    if device == "cuda":
+        _, there = torch.cuda.mem_get_info()
+    else:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**34
     if needed > _MOST_MEMORY * there:
         raise MemoryError(
             f"kernel {kernel!r} keeps a dense matrix, which for {size:,} neurons takes {needed / 1e9:.0f} GB in all, "
-            f"more than {_MOST_MEMORY:.0%} of this machine's {there / 1e9:.0f}"
+            f"more than {_MOST_MEMORY:.0%} of the {there / 1e9:.0f} GB that there are"
         )
 
 

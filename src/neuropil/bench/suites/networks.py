@@ -17,7 +17,6 @@ from neuropil.bench.settings import Settings, block_of, tf32
 from neuropil.bench.suites.published import PublishedNet
 from neuropil.bench.timing import FAILURES, clock_of, measure, reason_of, summary
 from neuropil.connect import Dense, Ensembles, Pattern
-from neuropil.connect.kernels import KERNELS
 from neuropil.models import EnsembleNet, SpikingEnsembleNet, ensemble_net, spiking_ensemble_net
 from neuropil.randomness import stream
 from neuropil.train import PeakMemory, flush_subnormals
@@ -110,7 +109,7 @@ def list_networks(kind: str, hidden: int, batch: int, steps: int, precision: str
     make = partial(Network, kind, hidden=hidden, batch=batch, steps=steps, precision=precision, device=settings.device)
     networks = [make(name=REFERENCES[kind])]
     variants = VARIANTS if kind != "rate" and not settings.quick else {"": VARIANTS[""]}
-    for block, kernel, variant in product(settings.blocks or BLOCKS, KERNELS, variants):
+    for block, kernel, variant in product(settings.blocks or BLOCKS, settings.kernels, variants):
         surrogate, gradient = variants[variant]
         if not variant or kernel == "events" or (kernel != "masked" and gradient != "full"):
             name = f"{block} {kernel}" + (f", {variant}" if variant else "")

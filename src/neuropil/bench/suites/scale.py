@@ -13,7 +13,6 @@ from neuropil.bench.records import Row
 from neuropil.bench.settings import PRECISIONS, Settings, tf32
 from neuropil.bench.timing import clock_of, measure, summary
 from neuropil.connect import ErdosRenyi, SparseLinear
-from neuropil.connect.kernels import KERNELS
 from neuropil.randomness import stream
 from neuropil.units import LIF
 from neuropil.units.unit import State
@@ -66,13 +65,13 @@ def train_layers(size: int, batch: int, precision: str, settings: Settings) -> l
 
     with tf32(precision == "tf32"):
         timings = measure(
-            {kernel: builder(kernel) for kernel in KERNELS},
+            {kernel: builder(kernel) for kernel in settings.kernels},
             rounds=rounds,
             clock=clock_of(settings.device),
             shortest=settings.shortest,
         )
     rows = []
-    for kernel in KERNELS:
+    for kernel in settings.kernels:
         row: Row = {
             "task": "train", "kernel": kernel, "size": size, "batch": batch, "precision": precision,
             "neurons": size, "connections": min(PER_NEURON, size) * size, **summary(timings, kernel, {}, rounds=rounds),
@@ -100,10 +99,13 @@ def run_spiking(neurons: int, settings: Settings) -> list[Row]:
         return build
 
     timings = measure(
-        {kernel: builder(kernel) for kernel in KERNELS}, rounds=rounds, warm_up=1, clock=clock_of(settings.device)
+        {kernel: builder(kernel) for kernel in settings.kernels},
+        rounds=rounds,
+        warm_up=1,
+        clock=clock_of(settings.device),
     )
     rows = []
-    for kernel in KERNELS:
+    for kernel in settings.kernels:
         row: Row = {
             "task": "spiking", "kernel": kernel, "size": size, "batch": 1, "precision": "float32",
             "neurons": neurons, "connections": 2 * min(SPIKING_PER_NEURON, size) * size, "steps": steps,

@@ -18,7 +18,7 @@ def in_this_process():
     return patch.multiple(networks, in_fresh_process=call), patch.multiple(rewiring, in_fresh_process=call)
 
 
-def call(work, *arguments):
+def call(work, *arguments, device):
     return work(*arguments)
 
 

@@ -20,6 +20,7 @@ from neuropil.bench.settings import block_of, make_settings, tf32
         ({"block": "0x1"}, "got '0x1'"),
         ({"precision": "float16"}, "bench: --precision must be one or more of float32, float64, bfloat16, tf32, got 'float16'"),
         ({"precision": "tf32"}, "bench: --precision tf32 needs --device cuda, got cpu; try --precision float32"),
+        ({"kernel": "magic"}, "bench: --kernel must be one or more of blocks, "),
         ({"device": "tpu"}, "bench: --device must be cpu or cuda, got 'tpu'"),
         ({"threads": 0}, "bench: --threads must be a whole number of at least 1, got 0"),
         ({"rounds": 0}, "bench: --rounds must be a whole number of at least 1, got 0"),
@@ -39,12 +40,15 @@ def test_a_gpu_that_is_not_there():
 
 
 def test_lists():
-    settings = make_settings(size="64, 128", density="0.5,1", block="1x1,groupx1", precision="float32,bfloat16")
+    settings = make_settings(
+        size="64, 128", density="0.5,1", block="1x1,groupx1", precision="float32,bfloat16", kernel="masked"
+    )
     assert settings.sizes == (64, 128)
     assert settings.densities == (0.5, 1.0)
     assert settings.blocks == ("1x1", "groupx1")
     assert settings.precisions == ("float32", "bfloat16")
     assert settings.batches is None
+    assert settings.kernels == ("masked",)
     assert settings.threads >= 1
 
 

@@ -7,8 +7,10 @@ import torch
 from neuropil.bench.contestants import Masked, TorchSparse, TrainingStep, draw
 from neuropil.bench.present import SHOW
 from neuropil.bench.suites import SUITES, events, layers, networks, rewiring, scale
+from neuropil.bench.suites.published import PublishedNet
 from neuropil.connect import ErdosRenyi, SparseLinear
 from neuropil.connect.kernels import KERNELS
+from neuropil.models import spiking_ensemble_net
 
 pytestmark = pytest.mark.usefixtures("_in_this_process")
 
@@ -99,28 +101,66 @@ def test_a_training_step_learns():
 def test_networks(tiny_rows):
     rows = tiny_rows("networks")
     check_rows(rows)
-    for kind, reference in networks.REFERENCES.items():
+    for kind in ("rate", "spiking"):
+        reference = networks.REFERENCES[kind]
         some = {row["network"]: row for row in rows if row["kind"] == kind}
         assert {reference, *(f"{block} {kernel}" for block in networks.BLOCKS for kernel in KERNELS)} == set(some)
-        losses = {row["first_loss"] for name, row in some.items() if name.startswith("1x1") and not row["reason"]}
-        assert len(losses) == 1  # all kernels compute one network
+        for block in networks.BLOCKS:  # all kernels compute one network
+            same = [row for row in some.values() if row["block"] == block and not row["reason"]]
+            for key in ("first_loss", "first_gradient"):
+                assert same[0][key] > 0
+                assert [row[key] for row in same] == pytest.approx([same[0][key]] * len(same), rel=1e-4)
         assert all(row["peak_bytes"] is not None for row in some.values() if not row["reason"])
 
 
-def test_bounded_surrogates_are_in_the_full_list(tiny):
+def test_variants_are_in_the_full_list(tiny):
     full = networks.list_networks("spiking", 64, 4, 3, "float32", replace(tiny, quick=False))
-    bounded = [network for network in full if network.surrogate == networks.BOUNDED]
-    net = networks.build(next(network for network in bounded if network.block == "groupx1"))
-    assert {type(unit.surrogate).__name__ for _, unit in net.stages} == {"Triangle"}
+    by_name = {network.name: network for network in full}
+    assert len(by_name) == len(full)
+    net = networks.build(by_name["groupx1 events, boxcar"])
+    assert {type(unit.surrogate).__name__ for _, unit in net.stages} == {"Boxcar"}
+    assert by_name["1x1 events, boxcar, needed"].input_gradient == "needed"
+    assert by_name["1x1 events, bfloat16 gradient"].surrogate == "atan"
 
 
 @pytest.mark.skipif(find_spec("snntorch") is None, reason="snnTorch is not installed")
-def test_the_published_way_has_our_loss():
-    make = {"hidden": 64, "batch": 8, "steps": 6, "precision": "float64", "device": "cpu"}
+@pytest.mark.parametrize("neurons", ["learned", "fixed"])
+def test_the_published_way_is_our_network(neurons, generator):
+    net = spiking_ensemble_net(
+        (1, 8, 8), 10, hidden=[64, 64], encoding="current", steps=12, kernel="masked", neurons=neurons
+    )  # fmt: skip
+    with torch.no_grad():
+        for layer, _ in net.stages:
+            layer.weight.mul_(4)  # so that the read-out fires
+    published = PublishedNet(net)
+    images = torch.rand(5, 1, 8, 8, generator=generator)
+    labels = torch.randint(10, (5,), generator=generator)
+    ours, theirs = net(images), published(images)
+    assert ours.sum() > 0
+    assert torch.equal(ours, theirs)
+    for logits in (ours, theirs):
+        torch.nn.functional.cross_entropy(logits, labels).backward()
+    for (layer, _), other in zip(net.stages, published.layers, strict=True):
+        torch.testing.assert_close(layer.weight.grad, other.weight.grad, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.skipif(find_spec("snntorch") is None, reason="snnTorch is not installed")
+def test_the_published_way_starts_as_ours_does():
+    make = {"hidden": 64, "batch": 8, "steps": 6, "precision": "float32", "device": "cpu"}
     published = networks.Network("spiking", "snnTorch loop", **make)
-    ours = networks.Network("spiking", "1x1 masked", block="1x1", kernel="masked", **make)
-    losses = [[step() for _ in range(3)] for step in map(networks.training_step, (published, ours))]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    ours = networks.Network("spiking", "1x1 events", block="1x1", kernel="events", **make)
+    first = [networks.training_step(network)() for network in (published, ours)]
+    assert first[0][:2] == pytest.approx(first[1][:2], rel=1e-4)
+    assert first[0][1] > 0
+
+
+def test_active_networks_fire():
+    make = {"hidden": 128, "batch": 8, "steps": 30, "precision": "float32", "device": "cpu"}
+    as_they_start, active = (
+        networks.training_step(networks.Network(kind, "1x1 events", block="1x1", kernel="events", **make))()
+        for kind in ("spiking", "active spiking")
+    )
+    assert as_they_start[2] < 0.05 < active[2] < 0.2
 
 
 def test_without_snntorch_the_rest_runs(tiny, monkeypatch):
@@ -145,7 +185,7 @@ def test_rewiring(tiny_rows):
 
 
 def test_a_rewiring_that_fails_has_its_row(tiny, monkeypatch):
-    def die(work, case):
+    def die(work, case, *, device):
         raise RuntimeError("A process in the process pool was terminated abruptly. More")
 
     monkeypatch.setattr(rewiring, "in_fresh_process", die)

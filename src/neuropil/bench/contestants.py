@@ -24,13 +24,13 @@ class Place(TypedDict):
 
 
 def sparse_layers(
-    wiring: Wiring, *, device: str = "cpu", dtype: torch.dtype | None = None, kernels: tuple[str, ...] | None = None
+    wiring: Wiring, *, device: str = "cpu", dtype: torch.dtype | None = None, kernels: tuple[str, ...] = tuple(KERNELS)
 ) -> Iterator[tuple[str, Build]]:
-    """Give what builds the layer of a wiring for each kernel that there is, by the kernel's name.
+    """Give what builds the layer of a wiring for each kernel, by the kernel's name.
 
     One that cannot compute the wiring raises the reason when it is built.
     """
-    for name in kernels or KERNELS:
+    for name in kernels:
 
         def build(kernel: str = name) -> nn.Module:
             return SparseLinear(wiring, kernel=kernel, generator=stream(0, "weights"), device=device, dtype=dtype)

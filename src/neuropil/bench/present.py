@@ -60,18 +60,22 @@ def show_networks(rows: Sequence[Row]) -> Shown:
         rows, "kind", "hidden", "batch", "steps", "precision"
     ):
         reference = networks.REFERENCES[str(kind)]
-        size = f"{'784' if kind == 'spiking' else 'patches'} → 3 × {hidden} → 10"
-        time = f", {steps} steps" if kind == "spiking" else ""
-        yield _title(f"A {kind} network {size}{time}, batch {batch}, {precision}: a training step")
+        size = f"{'patches' if kind == 'rate' else '784'} → 3 × {hidden} → 10"
+        time = "" if kind == "rate" else f", {steps} steps"
+        article = "An" if str(kind).startswith("a") else "A"
+        yield _title(f"{article} {kind} network {size}{time}, batch {batch}, {precision}: a training step")
         columns = {
             "network": _of("network"),
             "ms (quartiles)": timed,
             f"× {reference}": lambda row: times(row.get("over_reference")),
             "peak, MiB": lambda row: mebibytes(row.get("peak_bytes")),
             "of reference": lambda row: _rounded(row.get("of_reference_peak"), 2),
-            "first loss": lambda row: _rounded(row.get("first_loss"), 4),
+            "first gradient": lambda row: "" if row.get("first_gradient") is None else f"{row['first_gradient']:.4g}",
         }
         yield list_table(columns, group)
+        firing = [row["hidden_firing_rate"] for row in group if row.get("hidden_firing_rate") is not None]
+        if firing:
+            yield f"Hidden neurons fire in {100 * firing[0]:.2g} % of steps, on average over layers."
         yield from footer(group, _of("network"), partial(_has, "network", reference))
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
+from neuropil.connect.kernels import KERNELS
 from neuropil.train.environment import usable_cores
 
 PRECISIONS = {
@@ -29,6 +30,7 @@ class Settings:
         precisions: see ``PRECISIONS``; ``tf32`` rounds the factors of products on a GPU.
         densities: of sparse layers.
         blocks: as ``1x1``, ``groupx1`` or ``64x64``.
+        kernels: names of those to time; all of them where none is given.
         steps: time steps.
         rounds: that are counted.
         quick: sizes and rounds so small that all suites take less than a minute.
@@ -41,13 +43,10 @@ class Settings:
     precisions: tuple[str, ...] = ("float32",)
     densities: tuple[float, ...] | None = None
     blocks: tuple[str, ...] | None = None
+    kernels: tuple[str, ...] = tuple(KERNELS)
     steps: int | None = None
     rounds: int | None = None
     quick: bool = False
-
-    def with_precision(self, precision: str) -> "Settings":
-        """Return the same of one precision."""
-        return replace(self, precisions=(precision,))
 
     @property
     def shortest(self) -> float:
@@ -64,6 +63,7 @@ def make_settings(
     precision: str = "float32",
     density: str | None = None,
     block: str | None = None,
+    kernel: str | None = None,
     steps: int | None = None,
     rounds: int | None = None,
     quick: bool = False,
@@ -94,6 +94,7 @@ def make_settings(
         precisions=precisions,
         densities=_shares("--density", density),
         blocks=blocks,
+        kernels=tuple(KERNELS) if kernel is None else _names("--kernel", kernel, [*KERNELS]),
         steps=steps,
         rounds=rounds,
         quick=quick,

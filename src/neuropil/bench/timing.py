@@ -13,8 +13,8 @@ import torch
 Step = Callable[[], object]
 Clock = Callable[[Step], float]
 
-# what a contestant may fail with, without an end to the others; torch.OutOfMemoryError is a RuntimeError
-FAILURES = (ValueError, TypeError, RuntimeError, NotImplementedError, MemoryError, ImportError)
+# what a contestant may fail with, without an end to the others: compilers of kernels have errors of their own
+FAILURES = Exception
 _MOST_REPEATS = 100
 _LONGEST_REASON = 180
 

@@ -26,6 +26,7 @@ def bench(
     batch: Annotated[str | None, typer.Option(help="Samples at a time, as 256.")] = None,
     density: Annotated[str | None, typer.Option(help="Shares of connections, as 0.25,0.1,0.01 (layers).")] = None,
     block: Annotated[str | None, typer.Option(help="Blocks, as 1x1,groupx1,64x64.")] = None,
+    kernel: Annotated[str | None, typer.Option(help="Kernels, as blocks,events.", show_default="all")] = None,
     precision: Annotated[str, typer.Option(help="float32, float64, bfloat16, tf32, or several of them.")] = "float32",
     steps: Annotated[int | None, typer.Option(help="Time steps of what spikes.")] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds that are counted.")] = None,
@@ -52,7 +53,7 @@ def bench(
 
     settings = make_settings(
         device=device, threads=threads, size=size, batch=batch, precision=precision, density=density, block=block,
-        steps=steps, rounds=rounds, quick=quick,
+        kernel=kernel, steps=steps, rounds=rounds, quick=quick,
     )  # fmt: skip
     folder = out or default_folder(settings)
     prepare(settings)

@@ -12,7 +12,6 @@ from neuropil.bench.settings import PRECISIONS, Settings, tf32
 from neuropil.bench.suites.layers import pattern_of
 from neuropil.bench.timing import Step, clock_of, measure, summary
 from neuropil.connect import EventLinear, Wiring
-from neuropil.connect.kernels import KERNELS
 from neuropil.randomness import stream
 
 LINEAR = "nn.Linear"
@@ -72,7 +71,7 @@ def contestants(
         "EventLinear": lambda: EventLinear(size, size, device=device, dtype=dtype),
     }
     facts = {name: dense | {"kernel": name} for name in builders}
-    kernels = tuple(name for name in KERNELS if name != "masked")
+    kernels = tuple(name for name in settings.kernels if name != "masked")
     for block in settings.blocks or ("1x1", "groupx1"):
         wiring: Wiring = pattern_of(size, DENSITY, block).wire(size, size, generator=stream(0, "wiring"))
         for kernel, build in sparse_layers(wiring, device=device, dtype=dtype, kernels=kernels):

@@ -51,10 +51,10 @@ def run(settings: Settings) -> Iterator[list[Row]]:
 
 def run_one(size: int, batch: int, precision: str, density: float, settings: Settings) -> list[Row]:
     """Return the rows of one density, in which all contestants have taken turns."""
-    rounds = settings.rounds or (7 if settings.quick else 15)
+    rounds = settings.rounds or (5 if settings.quick else 15)
     place: Place = {"device": settings.device, "dtype": PRECISIONS[precision]}
     x, incoming = (draw(batch, size, name=name, **place) for name in ("input", "gradient"))
-    cases, impossible = contestants(size, density, settings.blocks or BLOCKS, **place)
+    cases, impossible = contestants(size, density, settings, **place)
     wirings = {id(case.wiring): case.wiring for case in cases.values() if case.wiring is not None}
     automatic = {key: automatic_kernel(wiring, **place) for key, wiring in wirings.items()}
     steps: dict[str, TrainingStep] = {}
@@ -91,7 +91,7 @@ def run_one(size: int, batch: int, precision: str, density: float, settings: Set
 
 
 def contestants(
-    size: int, density: float, blocks: tuple[str, ...], *, device: str, dtype: torch.dtype
+    size: int, density: float, settings: Settings, *, device: str, dtype: torch.dtype
 ) -> tuple[dict[str, Case], list[Row]]:
     """Return all cases by name, the references first; and rows of the wirings that cannot be had, with the reason."""
     impossible: list[Row] = []
@@ -114,12 +114,12 @@ def contestants(
     name, tiled = wired("64x64", "index", BSR)
     if tiled is not None:
         cases[BSR] = Case(name, "64x64", BSR, tiled, lambda: TorchSparse(tiled, device=device, dtype=dtype))
-    for block in blocks:
+    for block in settings.blocks or BLOCKS:
         both = block == "groupx1" and density >= 1 / N_GROUPS
         for grouping in ("index", "interleaved") if both else ("index",):
             name, wiring = wired(block, grouping, "any kernel")
             if wiring is not None:
-                for kernel, build in sparse_layers(wiring, device=device, dtype=dtype):
+                for kernel, build in sparse_layers(wiring, device=device, dtype=dtype, kernels=settings.kernels):
                     cases[f"{name} {block} {kernel}"] = Case(name, block, kernel, wiring, build)
     return cases, impossible
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,17 +16,25 @@ from neuropil.bench.records import Row
 from neuropil.bench.settings import Settings, block_of, tf32
 from neuropil.bench.suites.published import PublishedNet
 from neuropil.bench.timing import FAILURES, clock_of, measure, reason_of, summary
-from neuropil.connect import Dense, Ensembles
-from neuropil.connect.kernels import KERNELS
-from neuropil.models import ensemble_net, spiking_ensemble_net
+from neuropil.connect import Dense, Ensembles, Pattern
+from neuropil.models import EnsembleNet, SpikingEnsembleNet, ensemble_net, spiking_ensemble_net
 from neuropil.randomness import stream
 from neuropil.train import PeakMemory, flush_subnormals
 from neuropil.train.environment import usable_cores
-from neuropil.units import LIF, Triangle
+from neuropil.units import LIF, Boxcar
 
-REFERENCES = {"rate": "dense", "spiking": "snnTorch loop"}
+REFERENCES = {"rate": "dense", "spiking": "snnTorch loop", "active spiking": "snnTorch loop"}
+# as they start, spiking networks are nearly silent from the second layer on; with weights twice as large, neurons
+# of hidden layers fire in about a tenth of all steps, as they do in trained networks
+ACTIVE = 2.0
 BLOCKS = ("1x1", "groupx1")
-BOUNDED = "triangle"
+# what spiking networks may do otherwise: surrogate, and how the gradient of a layer's input is computed
+VARIANTS = {
+    "": ("atan", "full"),
+    "boxcar": ("boxcar", "full"),
+    "boxcar, needed": ("boxcar", "needed"),
+    "bfloat16 gradient": ("atan", "bfloat16"),
+}
 _SHAPE, _CLASSES = (1, 28, 28), 10
 
 
@@ -34,7 +42,7 @@ class Network(NamedTuple):
     """One network to train, in plain values, which travel to another process.
 
     Attributes:
-        kind: ``rate`` or ``spiking``.
+        kind: ``rate``, ``spiking`` (as it starts) or ``active spiking`` (with larger weights).
         name: the reference's, or what follows from the other attributes.
         hidden: width of each of three hidden layers.
         batch: images at a time.
@@ -42,7 +50,8 @@ class Network(NamedTuple):
         precision: ``bfloat16`` is by autocast.
         device: where it is trained.
         block, kernel: of the hidden layers; none of the reference.
-        surrogate: of spiking neurons.
+        surrogate: of spiking neurons, ``atan`` or ``boxcar``.
+        input_gradient: see :class:`neuropil.connect.SparseLinear`.
     """
 
     kind: str
@@ -55,12 +64,13 @@ class Network(NamedTuple):
     block: str = ""
     kernel: str = ""
     surrogate: str = "atan"
+    input_gradient: str = "full"
 
 
 def run(settings: Settings) -> Iterator[list[Row]]:
-    """Give the rows of rate networks, then those of spiking ones."""
-    for kind in REFERENCES:
-        default = (256,) if settings.quick else (1024,) if kind == "rate" else (2048,)
+    """Give the rows of rate networks, then those of spiking ones, as they start and active."""
+    for kind in ("rate", "spiking") if settings.quick else REFERENCES:
+        default = (128,) if settings.quick else (1024,) if kind == "rate" else (2048,)
         batches = settings.batches or ((64,) if settings.quick else (256,))
         for size, batch, precision in product(settings.sizes or default, batches, settings.precisions):
             yield run_one(kind, size, batch, precision, settings)
@@ -68,28 +78,28 @@ def run(settings: Settings) -> Iterator[list[Row]]:
 
 def run_one(kind: str, hidden: int, batch: int, precision: str, settings: Settings) -> list[Row]:
     """Return the rows of all networks of a kind, which have taken turns."""
-    rounds = settings.rounds or ((3 if settings.quick else 7) if kind == "spiking" else (5 if settings.quick else 15))
+    rounds = settings.rounds or ((5 if settings.quick else 15) if kind == "rate" else (3 if settings.quick else 7))
     steps = 0 if kind == "rate" else settings.steps or (10 if settings.quick else 50)
     networks = list_networks(kind, hidden, batch, steps, precision, settings)
-    builders: dict[str, Callable[[], Callable[[], float]]] = {
-        network.name: partial(training_step, network) for network in networks
-    }
+    builders = {network.name: partial(training_step, network) for network in networks}
     timings = measure(builders, rounds=rounds, clock=clock_of(settings.device), shortest=settings.shortest)
     peaks, unknown = measure_peaks([network for network in networks if network.name in timings.seconds], settings)
     reference = REFERENCES[kind]
     rows = []
     for network in networks:
-        name, loss = network.name, timings.first.get(network.name)
+        name = network.name
+        first = timings.first.get(name)
+        loss, gradient, firing = first if isinstance(first, tuple) else (None, None, None)
         has_both = name in peaks and peaks.get(reference, 0) > 0
         rows.append({
             "kind": kind, "network": name, "hidden": hidden, "batch": batch, "steps": steps, "precision": precision,
             "block": network.block, "kernel": network.kernel,
-            "surrogate": network.surrogate if kind == "spiking" else None,
+            "surrogate": None if kind == "rate" else network.surrogate, "input_gradient": network.input_gradient,
             **summary(timings, name, {"reference": reference}, rounds=rounds),
             "peak_bytes": peaks.get(name),
             "of_reference_peak": round(peaks[name] / peaks[reference], 3) if has_both else None,
             "peak_reason": unknown.get(name),
-            "first_loss": round(loss, 5) if isinstance(loss, float) else None,
+            "first_loss": loss, "first_gradient": gradient, "hidden_firing_rate": firing,
         })  # fmt: skip
     return rows
 
@@ -98,55 +108,99 @@ def list_networks(kind: str, hidden: int, batch: int, steps: int, precision: str
     """Return the reference, and our networks of every block and kernel."""
     make = partial(Network, kind, hidden=hidden, batch=batch, steps=steps, precision=precision, device=settings.device)
     networks = [make(name=REFERENCES[kind])]
-    for block, kernel in product(settings.blocks or BLOCKS, KERNELS):
-        networks.append(make(name=f"{block} {kernel}", block=block, kernel=kernel))
-        if kind == "spiking" and kernel != "masked" and not settings.quick:
-            name = f"{block} {kernel}, {BOUNDED}"
-            networks.append(make(name=name, block=block, kernel=kernel, surrogate=BOUNDED))
+    variants = VARIANTS if kind != "rate" and not settings.quick else {"": VARIANTS[""]}
+    for block, kernel, variant in product(settings.blocks or BLOCKS, settings.kernels, variants):
+        surrogate, gradient = variants[variant]
+        if not variant or kernel == "events" or (kernel != "masked" and gradient != "full"):
+            name = f"{block} {kernel}" + (f", {variant}" if variant else "")
+            networks.append(make(name=name, block=block, kernel=kernel, surrogate=surrogate, input_gradient=gradient))
     return networks
 
 
 def build(network: Network) -> nn.Module:
-    """Return the network, on its device."""
-    is_reference = network.name == REFERENCES[network.kind]
-    block = block_of("1x1" if is_reference else network.block)
-    hidden = [network.hidden] * 3
-    if network.kind == "rate":
-        pattern = Dense() if is_reference else Ensembles(p_inter=0.15, block=block)
-        kernel = "auto" if is_reference else network.kernel
-        return ensemble_net(_SHAPE, _CLASSES, hidden=hidden, pattern=pattern, patches=4, kernel=kernel).to(
-            network.device
-        )
-    bounded = partial(LIF, 0.9, 1.0, learn=("decay", "threshold"), surrogate=Triangle())
-    net = spiking_ensemble_net(
-        _SHAPE, _CLASSES, hidden=hidden, pattern=Ensembles(p_inter=0.15, block=block), encoding="current",
-        neurons=bounded if network.surrogate == BOUNDED else "learned", steps=network.steps,
-        kernel="masked" if is_reference else network.kernel,
+    """Return the network, on its device; those of one wiring have the same weights, whatever their kernel."""
+    block = block_of(network.block or "1x1")
+    if network.name == REFERENCES["rate"]:  # whose kernel is nn.Linear's
+        return build_rate(network, Dense(), "auto").to(network.device)
+    pattern, make = Ensembles(p_inter=0.15, block=block), build_rate if network.kind == "rate" else build_spiking
+    start = make(network, pattern, "masked")
+    if network.kind == "active spiking":
+        for layer in (*start.sparse_layers(), start.readout):
+            layer.weight.data *= ACTIVE
+    if network.name == REFERENCES["spiking"]:
+        return PublishedNet(start).to(network.device)  # type: ignore[arg-type]
+    net = make(network, pattern, network.kernel)
+    for layer, same in zip(net.sparse_layers(), start.sparse_layers(), strict=True):
+        layer.copy_dense_weight(same.dense_weight())
+        if layer.bias is not None and same.bias is not None:
+            layer.bias.data.copy_(same.bias.data)
+    net.readout.weight.data.copy_(start.readout.weight.data)
+    return net.to(network.device)
+
+
+def build_rate(network: Network, pattern: Pattern, kernel: str) -> EnsembleNet:
+    """Return a network of ReLUs, with the patch encoder."""
+    return ensemble_net(_SHAPE, _CLASSES, hidden=[network.hidden] * 3, pattern=pattern, patches=4, kernel=kernel)
+
+
+def build_spiking(network: Network, pattern: Pattern, kernel: str) -> SpikingEnsembleNet:
+    """Return a network of leaky neurons whose decay and threshold are learned, fed with a current."""
+    boxcar = partial(LIF, 0.9, 1.0, learn=("decay", "threshold"), surrogate=Boxcar())
+    is_other = network.input_gradient != "full" and kernel == network.kernel
+    options: dict[str, Any] = {"input_gradient": network.input_gradient} if is_other else {}
+    return spiking_ensemble_net(
+        _SHAPE, _CLASSES, hidden=[network.hidden] * 3, pattern=pattern, encoding="current", kernel=kernel,
+        neurons=boxcar if network.surrogate == "boxcar" else "learned", steps=network.steps, **options,
     )  # fmt: skip
-    return (PublishedNet(net) if is_reference else net).to(network.device)
 
 
-def training_step(network: Network) -> Callable[[], float]:
-    """Return a function that does one step (forward, backward, Adam) and gives the loss."""
+def training_step(network: Network) -> Callable[[], tuple[float, float | None, float | None]]:
+    """Return a function that does one step: forward, backward, Adam.
+
+    It gives the loss; the first step also gives the size of the gradient of the first hidden layer's bias, by which
+    networks can be told to be the same where the loss cannot (spiking ones may begin with a silent read-out), and how
+    often hidden neurons have fired, where they are ours and spike.
+    """
     net = build(network)
+    bias = first_bias(net)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
     images = torch.rand(network.batch, *_SHAPE, generator=stream(0, "images"))
     # as in Fashion-MNIST, half of the pixels are black, and the mean is 0.286
     images = ((images - 0.5).clamp(min=0) * 2 * 1.144).clamp(max=1).to(network.device)
     labels = torch.randint(_CLASSES, (network.batch,), generator=stream(0, "labels")).to(network.device)
     device = torch.device(network.device).type
+    is_first = True
+    rates: list[float] = []
+    units = [unit for _, unit in net.stages[:-1]] if isinstance(net, SpikingEnsembleNet) else []
+    hooks = [
+        unit.register_forward_hook(lambda *call: rates.append(float(call[2][0].detach().mean()))) for unit in units
+    ]
 
-    def step() -> float:
+    def step() -> tuple[float, float | None, float | None]:
+        nonlocal is_first
         optimizer.zero_grad(set_to_none=True)
         narrow = torch.autocast(device, torch.bfloat16) if network.precision == "bfloat16" else nullcontext()
         with tf32(network.precision == "tf32"):
             with narrow:
                 loss = F.cross_entropy(net(images).float(), labels)
             loss.backward()  # type: ignore[no-untyped-call]
+        gradient = float(bias.grad.norm()) if is_first and bias.grad is not None else None
+        firing = sum(rates) / len(rates) if is_first and rates else None
+        if is_first:
+            for hook in hooks:
+                hook.remove()
+        is_first = False
         optimizer.step()
-        return float(loss.detach())
+        return float(loss.detach()), gradient, firing
 
     return step
+
+
+def first_bias(net: nn.Module) -> nn.Parameter:
+    """Return the bias of the first hidden layer."""
+    layers: nn.ModuleList = net.layers if isinstance(net, PublishedNet) else net.hidden  # type: ignore[assignment]
+    bias: nn.Parameter = layers[0].bias  # type: ignore[assignment]
+    return bias
 
 
 def measure_peaks(networks: Sequence[Network], settings: Settings) -> tuple[dict[str, int], dict[str, str]]:
@@ -155,7 +209,7 @@ def measure_peaks(networks: Sequence[Network], settings: Settings) -> tuple[dict
 
     def measure_one(network: Network) -> int:
         try:
-            return in_fresh_process(peak_of, network, settings.threads)
+            return in_fresh_process(peak_of, network, settings.threads, device=network.device)
         except FAILURES as error:
             unknown[network.name] = reason_of(error)
             return 0

@@ -40,7 +40,7 @@ METHODS: dict[str, Callable[[], tuple[Rule, Rule]]] = {
     "hebbian + hebbian": lambda: (Hebbian(), Hebbian()),
     "chts": lambda: (Sampled(Magnitude()), Sampled(CannistraciHebb())),
 }
-QUICK = ("set", "rigl")
+QUICK = ("rigl",)
 BLOCKS = ("1x1", "groupx1", "64x64")
 FRACTION, DENSITY = 0.1, 0.25625
 _WARM_UP, _MEMORY_ROUNDS = 2, 3
@@ -71,7 +71,7 @@ def run(settings: Settings) -> Iterator[list[Row]]:
         case = Case(block, method, size, batch, rounds, settings.device, settings.threads)
         row: Row = {"size": size, "batch": batch, "block": block, "method": method, "fraction": FRACTION}
         try:
-            yield [row | row_of(in_fresh_process(measure_case, case))]
+            yield [row | row_of(in_fresh_process(measure_case, case, device=case.device))]
         except FAILURES as error:
             yield [row | {"rounds": rounds, "reason": reason_of(error)}]
 

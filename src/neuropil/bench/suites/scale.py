@@ -13,7 +13,6 @@ from neuropil.bench.records import Row
 from neuropil.bench.settings import PRECISIONS, Settings, tf32
 from neuropil.bench.timing import clock_of, measure, summary
 from neuropil.connect import ErdosRenyi, SparseLinear
-from neuropil.connect.kernels import KERNELS
 from neuropil.randomness import stream
 from neuropil.units import LIF
 from neuropil.units.unit import State
@@ -33,7 +32,7 @@ def run(settings: Settings) -> Iterator[list[Row]]:
     """Give the rows of trained layers, size by size, then those of spiking networks."""
     rows: list[Row] = []
     batches = settings.batches or ((8,) if settings.quick else (32,))
-    sizes = settings.sizes or ((512, 1024, 2048, 5120) if settings.quick else SIZES)
+    sizes = settings.sizes or ((512, 1024, 2048) if settings.quick else SIZES)
     for precision in settings.precisions:
         for batch in batches:
             rows = []
@@ -66,13 +65,13 @@ def train_layers(size: int, batch: int, precision: str, settings: Settings) -> l
 
     with tf32(precision == "tf32"):
         timings = measure(
-            {kernel: builder(kernel) for kernel in KERNELS},
+            {kernel: builder(kernel) for kernel in settings.kernels},
             rounds=rounds,
             clock=clock_of(settings.device),
             shortest=settings.shortest,
         )
     rows = []
-    for kernel in KERNELS:
+    for kernel in settings.kernels:
         row: Row = {
             "task": "train", "kernel": kernel, "size": size, "batch": batch, "precision": precision,
             "neurons": size, "connections": min(PER_NEURON, size) * size, **summary(timings, kernel, {}, rounds=rounds),
@@ -100,10 +99,13 @@ def run_spiking(neurons: int, settings: Settings) -> list[Row]:
         return build
 
     timings = measure(
-        {kernel: builder(kernel) for kernel in KERNELS}, rounds=rounds, warm_up=1, clock=clock_of(settings.device)
+        {kernel: builder(kernel) for kernel in settings.kernels},
+        rounds=rounds,
+        warm_up=1,
+        clock=clock_of(settings.device),
     )
     rows = []
-    for kernel in KERNELS:
+    for kernel in settings.kernels:
         row: Row = {
             "task": "spiking", "kernel": kernel, "size": size, "batch": 1, "precision": "float32",
             "neurons": neurons, "connections": 2 * min(SPIKING_PER_NEURON, size) * size, "steps": steps,
@@ -163,7 +165,7 @@ def build_layer(
     Raises:
         MemoryError: the kernel keeps a dense matrix, and there is no room for it.
     """
-    check_memory(kernel, size)
+    check_memory(kernel, size, device)
     pattern = ErdosRenyi(min(1.0, per_neuron / size), exact=True)
     wiring = pattern.wire(size, size, generator=stream(seed, "wiring"))
     return SparseLinear(wiring, kernel=kernel, bias=bias, generator=stream(0, "weights"), device=device, dtype=dtype)
@@ -196,16 +198,19 @@ def exponent(points: Sequence[tuple[float, float]]) -> float:
     return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / sum((a - mean_x) ** 2 for a in x)
 
 
-def check_memory(kernel: str, size: int) -> None:
+def check_memory(kernel: str, size: int, device: str = "cpu") -> None:
     """Raise a ``MemoryError`` where a kernel keeps a dense matrix of a size for which there is no room."""
     if not keeps_dense_matrix(kernel):
         return
     needed = 20 * size * size  # weight, gradient, two moments, mask
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**34
+    if device == "cuda":
+        _, there = torch.cuda.mem_get_info()
+    else:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**34
     if needed > _MOST_MEMORY * there:
         raise MemoryError(
             f"kernel {kernel!r} keeps a dense matrix, which for {size:,} neurons takes {needed / 1e9:.0f} GB in all, "
-            f"more than {_MOST_MEMORY:.0%} of this machine's {there / 1e9:.0f}"
+            f"more than {_MOST_MEMORY:.0%} of the {there / 1e9:.0f} GB that there are"
         )
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuropil.connect import Ensembles, ErdosRenyi, SparseLinear, Wiring
-from neuropil.connect.kernels import block_product, dense_product
+from neuropil.connect.kernels import block_product, blocks, dense_product
 from neuropil.connect.kernels.block_layout import layout_of
 from neuropil.connect.kernels.blocks import traceable_product
 from neuropil.randomness import stream
@@ -18,6 +18,12 @@ from neuropil.testing import assert_kernels_agree, assert_module
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 BLOCKS = (("group", 1), (1, "group"), (2, 3), (3, 1), ("group", "group"))
 KERNELS = ("blocks", "events")
+
+
+@pytest.fixture(autouse=True)
+def _small_layers_too(monkeypatch):
+    """What is small is computed by PyTorch's own operations, but not here."""
+    monkeypatch.setattr(blocks, "_FEWEST_PRODUCTS", 0)
 
 
 def wire(block, grouping="index", *, sizes=(26, 18), p_inter=0.2, n_groups=4, seed=0):
@@ -177,6 +183,18 @@ def test_types_without_compiled_loops(kernel, dtype):
     x = active(5, 26, 1.0, dtype=dtype)
     for a, b in zip(outcome(wiring, kernel, x), outcome(wiring, kernel, x, product=traceable_product), strict=True):
         assert torch.equal(a, b)
+
+
+def test_small_layers_are_left_to_pytorch(monkeypatch):
+    monkeypatch.setattr(blocks, "_FEWEST_PRODUCTS", 9 * wire(("group", 1)).n_blocks * 5)
+    calls, before = [], blocks.gathered_product
+    monkeypatch.setattr(blocks, "gathered_product", lambda *t: calls.append(1) or before(*t))
+    wiring = wire(("group", 1))
+    for rows, expected in ((8, 1), (9, 0)):
+        calls.clear()
+        x = active(rows, 26, 1.0)
+        assert_same(outcome(wiring, "blocks", x), reference(wiring, x))
+        assert len(calls) == expected
 
 
 # Gradients

@@ -187,8 +187,8 @@ def test_types_without_compiled_loops(kernel, dtype):
 
 def test_small_layers_are_left_to_pytorch(monkeypatch):
     monkeypatch.setattr(blocks, "_FEWEST_PRODUCTS", 9 * wire(("group", 1)).n_blocks * 5)
-    calls, before = [], blocks.gathered_product
-    monkeypatch.setattr(blocks, "gathered_product", lambda *t: calls.append(1) or before(*t))
+    calls, before = [], blocks.traceable_product
+    monkeypatch.setattr(blocks, "traceable_product", lambda *t: calls.append(1) or before(*t))
     wiring = wire(("group", 1))
     for rows, expected in ((8, 1), (9, 0)):
         calls.clear()

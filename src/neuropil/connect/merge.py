@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from neuropil.connect.block_grid import IntArray
 
 _STRETCH = 1024  # cells that are read at once
+_RARE = 16  # columns for each block of a row, beyond which only blocks are looked at
 
 _compiled = numba.njit(cache=True)
 
@@ -52,6 +53,33 @@ def merge_rows(
 
 
 @_compiled
+def _merge_row(
+    k: int, end: int, indices: IntArray, went: IntArray, gone: int, gone_end: int, cells: IntArray, came: int,
+    came_end: int, first_cell: int, at: int, columns: IntArray, went_cells: IntArray,
+) -> int:  # fmt: skip
+    """Merge one row with few blocks, which a look at every column would take longer than."""
+    clashes, last = 0, -1
+    while k < end or came < came_end:
+        coming = cells[came] - first_cell if came < came_end else -1
+        if k == end or (came < came_end and coming < indices[k]):
+            clashes += coming == last
+            columns[at] = last = coming
+            at, came = at + 1, came + 1
+        elif came < came_end and coming == indices[k]:
+            clashes += 1
+            came += 1
+        else:
+            if gone < gone_end and went[gone] == k:
+                went_cells[gone] = first_cell + indices[k]
+                gone += 1
+            else:
+                columns[at] = indices[k]
+                at += 1
+            k += 1
+    return clashes
+
+
+@_compiled
 def _merge_rows(
     indptr: IntArray,
     indices: IntArray,
@@ -71,8 +99,14 @@ def _merge_rows(
         if went_until[row] == went_until[row + 1] and came_until[row] == came_until[row + 1]:
             _copy(columns[pointers[row] : pointers[row + 1]], indices[indptr[row] : indptr[row + 1]])
             continue
-        is_live[:] = 0
         live = indices[indptr[row] : indptr[row + 1]]
+        if n_columns > _RARE * (len(live) + came_until[row + 1] - came_until[row]):
+            clashes += _merge_row(
+                indptr[row], indptr[row + 1], indices, went, went_until[row], went_until[row + 1], cells,
+                came_until[row], came_until[row + 1], row * n_columns, pointers[row], columns, went_cells,
+            )  # fmt: skip
+            continue
+        is_live[:] = 0
         for k in range(len(live)):
             is_live[np.uint32(live[k])] = 1
         for n in range(came_until[row], came_until[row + 1]):

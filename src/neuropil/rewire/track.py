@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from neuropil.connect import SparseLinear
 from neuropil.connect.change import Change
 from neuropil.rewire.choose import Constraints
+from neuropil.rewire.explored import Explored
 from neuropil.rewire.groups import Groups, Modularity
 from neuropil.rewire.history import Event
 from neuropil.rewire.limits import Limits, barred_cells
@@ -33,9 +33,8 @@ class Track:
         self.n_blocks, self.n_connections = layer.wiring.n_blocks, layer.wiring.n_connections
         self.n_came = 0
         self.is_stopped = False
-        self._explored = np.zeros(layer.wiring.grid[0] * layer.wiring.grid[1], dtype=np.bool_)
-        self._n_explored = 0
-        self._visit(layer.wiring.cells())
+        self._explored = Explored(layer.wiring.grid[0] * layer.wiring.grid[1])
+        self._explored.visit(layer.wiring.cells())
         groups = constraints.groups
         self._modularity = None if groups is None else Modularity(groups, layer.wiring.cells())
 
@@ -104,12 +103,12 @@ class Track:
     @property
     def n_cells(self) -> int:
         """Number of possible blocks."""
-        return len(self._explored)
+        return self._explored.n_cells
 
     @property
     def explored(self) -> float:
         """Share of all possible blocks that have been live so far, in (0, 1]."""
-        return self._n_explored / self.n_cells
+        return self._explored.n / self.n_cells
 
     @property
     def modularity(self) -> float | None:
@@ -119,7 +118,7 @@ class Track:
     def event(self, step: int, change: Change, dropped: int) -> Event:
         """Take note of a change; return what is to be said of it."""
         after, n_neurons = change.after, self.layer.out_features
-        self._visit(change.came)
+        self._explored.visit(change.came)
         self.n_came += len(change.came)
         went_within = came_within = None
         if self._modularity is not None:
@@ -149,7 +148,7 @@ class Track:
             "n_came": self.n_came,
             "within": self.constraints.within,
             "is_stopped": self.is_stopped,
-            "explored": torch.from_numpy(np.packbits(self._explored)),
+            "explored": self._explored.to_tensor(),
             "ablated": torch.from_numpy(self.constraints.ablated.copy()),
         }
 
@@ -159,23 +158,15 @@ class Track:
         Raises:
             ValueError: it belongs to another layer.
         """
-        explored = state.get("explored")
-        if not isinstance(explored, Tensor) or len(explored) != -(-len(self._explored) // 8):
+        if not self._explored.take(state.get("explored")):
             raise ValueError(f"Rewirer: a stored state must be of layer {self.name!r} and its size, got another")
         self.n_blocks, self.n_connections = int(state["n_blocks"]), int(state["n_connections"])
         self.n_came = int(state["n_came"])
         self.constraints.within = state["within"]
         self.is_stopped = bool(state["is_stopped"])
         self.constraints.ablated = state["ablated"].cpu().numpy().copy()
-        self._explored = np.unpackbits(explored.cpu().numpy(), count=len(self._explored)).astype(np.bool_)
-        self._n_explored = int(self._explored.sum())
         if self.constraints.groups is not None:
             self._modularity = Modularity(self.constraints.groups, self.layer.wiring.cells())
-
-    def _visit(self, cells: Any) -> None:
-        from neuropil.connect.merge import visit  # Numba takes a while to load
-
-        self._n_explored += int(visit(self._explored, cells))
 
 
 def summarize(tracks: Collection[Track], n_events: int) -> dict[str, Any]:

@@ -224,7 +224,8 @@ class SparseLinear(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self._gathering is None or self._gathering.stored.device != self.weight.device:
+        is_stale = self._gathering is None or self._gathering.stored.device != self.weight.device
+        if is_stale and not is_single(self._wiring):
             self._gathering = gathering_on(self.weight.device, self._wiring, bias=self.bias is not None)
         return self
 

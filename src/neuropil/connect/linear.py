@@ -35,7 +35,8 @@ class SparseLinear(nn.Module):
             where the neurons that made the input let it pass, as :class:`neuropil.units.LIF` with a ``Boxcar`` or
             ``Triangle`` does; elsewhere it is left at 0, where those neurons multiply it by 0: gradients of
             everything before them are the same, only what is read of the spikes' own gradient is not); ``bfloat16``
-            (float32 factors are rounded to 8 bits: relative error of each product up to 2⁻⁷).
+            (float32 factors and sums are rounded to 8 bits: an error of up to 2⁻⁷ Σ |g w| in each entry; meant for
+            processors with matrix units, and not yet measured on one).
         generator: where the initial weights come from; default: PyTorch's default generator.
         device: where the parameters live.
         dtype: floating-point type of the parameters.

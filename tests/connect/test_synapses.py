@@ -219,9 +219,11 @@ def test_torch_compile():
         SparseLinear(wired(20, 30, 90), kernel="synapses"), nn.ReLU(), SparseLinear(wired(30, 10, 50), kernel="events")
     )
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-    for silent in (False, True):
-        if silent:
+    for case in ("as built", "silent", "rewired"):
+        if case == "silent":
             model[0].set_silent(torch.arange(90) % 3 == 0)
+        elif case == "rewired":
+            model[0].rewire(wired(20, 30, 110, seed=1))
         found = []
         for network in (model, compiled):
             model.zero_grad()

@@ -144,12 +144,14 @@ class SparseLinear(nn.Module):
         """Say which kernel computes the layer, how its weights are stored, why, and which kernels could do so too.
 
         Example:
-            >>> print(SparseLinear(Wiring.from_mask([[1, 0], [1, 1]]), kernel="masked").explain())
-            kernel: masked, forced by name
-            storage: the dense matrix [2, 2], of which 3 entries are live (0.75)
-            product: dense, with a mask
-            others that can: events, synapses
-            others that cannot: blocks (needs blocks larger than one synapse, got block=(1, 1))
+            >>> layer = SparseLinear(Wiring.from_mask([[1, 0], [1, 1]]), kernel="masked")
+            >>> for line in layer.explain().splitlines():
+            ...     line
+            'kernel: masked, forced by name'
+            'storage: the dense matrix [2, 2], of which 3 entries are live (0.75)'
+            'product: dense, with a mask'
+            'others that can: events, synapses'
+            'others that cannot: blocks (needs blocks larger than one synapse, got block=(1, 1))'
         """
         return explain(self, is_forced=self._is_forced, device=self._built_on)
 

@@ -12,9 +12,9 @@ from torch import Tensor
 def dense_product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, narrow: bool = False) -> Tensor:
     """Return x Wᵀ + b, without a gradient, as ``F.linear`` does, in the type of x.
 
-    In float32 on a CPU, oneDNN computes it where PyTorch has it: with AVX-512 on every maker's processors, for which
-    PyTorch's default library has only been seen to use half of their width (1.6 to 2.3 times as slow there, see
-    benchmarks/results/events.csv).
+    In float32 oneDNN computes it on processors with AVX-512 that are not Intel's: PyTorch's default library uses half of
+    their width (oneDNN was 1.6 to 2.3 times as fast on an AMD EPYC with AVX-512). Without AVX-512 the default library
+    is as fast, and for the gradient of weights faster by half.
 
     Args:
         x: ``[r, i]``, of any strides.
@@ -25,8 +25,8 @@ def dense_product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, narr
     if narrow:
         product = torch.mm(x.to(torch.bfloat16), weight.to(torch.bfloat16).t()).to(x.dtype)
         return product if bias is None else product.add_(bias)
-    if x.dtype == torch.float32 and x.device.type == "cpu" and _has_onednn() and x.numel() and weight.numel():
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
+    if _prefers_onednn(x) and weight.numel():
+        return torch.ops.mkldnn._linear_pointwise(_packed(x), _packed(weight), bias, "none", [], "")  # type: ignore[no-any-return]
     with torch.autocast(x.device.type, enabled=False):
         return torch.nn.functional.linear(x, weight, bias)
 
@@ -63,7 +63,7 @@ def _packed(matrix: Tensor) -> Tensor:
 
 def _prefers_onednn(x: Tensor) -> bool:
     """Whether oneDNN is faster than PyTorch's default library by more than a copy of the result takes."""
-    if x.dtype != torch.float32 or not x.numel() or not _has_onednn():
+    if x.dtype != torch.float32 or x.device.type != "cpu" or not x.numel() or not _has_onednn():
         return False
     return torch.backends.cpu.get_cpu_capability().startswith("AVX512") and not _is_intel()
 

@@ -12,9 +12,9 @@ from torch import Tensor
 def dense_product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, narrow: bool = False) -> Tensor:
     """Return x Wᵀ + b, without a gradient, as ``F.linear`` does, in the type of x.
 
-    In float32 oneDNN computes it on processors with AVX-512 that are not Intel's: PyTorch's default library uses half of
-    their width (oneDNN was 1.6 to 2.3 times as fast on an AMD EPYC with AVX-512). Without AVX-512 the default library
-    is as fast, and for the gradient of weights faster by half.
+    In float32 oneDNN computes it on processors with AVX-512 that are not Intel's: PyTorch's default library uses half
+    of their width (oneDNN was 1.6 to 2.3 times as fast on an AMD EPYC with AVX-512). Without AVX-512 the default
+    library is as fast, and for the gradient of weights faster by half.
 
     Args:
         x: ``[r, i]``, of any strides.
@@ -26,7 +26,8 @@ def dense_product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, narr
         product = torch.mm(x.to(torch.bfloat16), weight.to(torch.bfloat16).t()).to(x.dtype)
         return product if bias is None else product.add_(bias)
     if _prefers_onednn(x) and weight.numel():
-        return torch.ops.mkldnn._linear_pointwise(_packed(x), _packed(weight), bias, "none", [], "")  # type: ignore[no-any-return]
+        x, weight = _packed(x), _packed(weight)
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
     with torch.autocast(x.device.type, enabled=False):
         return torch.nn.functional.linear(x, weight, bias)
 

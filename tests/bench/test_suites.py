@@ -255,3 +255,14 @@ def test_every_suite_shows_its_rows(name, tiny_rows):
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 100
     assert "…" not in text  # nothing was cut for want of room
+
+
+def test_bfloat16_is_not_timed_where_it_is_no_gain(monkeypatch):
+    network = networks.Network(
+        "spiking", "x", 8, 2, 2, "float32", "cpu", "groupx1", "events", input_gradient="bfloat16"
+    )
+    monkeypatch.setattr(networks, "has_bfloat16_units", lambda: False)
+    with pytest.raises(ValueError, match="^this processor has no units for bfloat16"):
+        networks.training_step(network)
+    monkeypatch.setattr(networks, "has_bfloat16_units", lambda: True)
+    assert networks.training_step(network)()[0] > 0

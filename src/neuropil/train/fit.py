@@ -78,9 +78,9 @@ def fit(
     """Train a classifier, measure it on the validation split after each epoch, and on the test set once, at the end.
 
     With a run folder, every epoch ends in a checkpoint, and training goes on from the last one: to the same weights,
-    bit for bit, on the same processor with the same number of threads (on a GPU, PyTorch adds gradients of gathered
-    sources in no fixed order). The order of the data and the global random
-    state that dropout uses are derived from the seed and the epoch, so nothing else needs to be kept.
+    bit for bit, on the same processor with the same number of threads (a GPU's libraries do not promise that). The
+    order of the data and the global random state that dropout uses are derived from the seed and the epoch, so nothing
+    else needs to be kept.
 
     The process keeps what memory it has freed from then on (:func:`neuropil.train.keep_memory`), and flushes subnormal
     numbers to zero.

@@ -161,6 +161,8 @@ def training_step(network: Network) -> Callable[[], tuple[float, float | None, f
     networks can be told to be the same where the loss cannot (spiking ones may begin with a silent read-out), and how
     often hidden neurons have fired, where they are ours and spike.
     """
+    if network.input_gradient == "bfloat16" and network.device == "cpu" and not has_bfloat16_units():
+        raise ValueError("this processor has no units for bfloat16, and multiplies it far more slowly than float32")
     net = build(network)
     bias = first_bias(net)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
@@ -194,6 +196,12 @@ def training_step(network: Network) -> Callable[[], tuple[float, float | None, f
         return float(loss.detach()), gradient, firing
 
     return step
+
+
+def has_bfloat16_units() -> bool:
+    """Return whether the processor multiplies bfloat16 faster than float32, as far as PyTorch can tell."""
+    known = [getattr(torch.cpu, f"_is_{unit}_supported", None) for unit in ("avx512_bf16", "amx_tile")]
+    return any(check is None or check() for check in known)
 
 
 def first_bias(net: nn.Module) -> nn.Parameter:

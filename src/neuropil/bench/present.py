@@ -67,10 +67,9 @@ def show_networks(rows: Sequence[Row]) -> Shown:
         columns = {
             "network": _of("network"),
             "ms (quartiles)": timed,
-            f"× {reference}": lambda row: times(row.get("over_reference")),
+            f"× {reference.split()[-1]}": lambda row: times(row.get("over_reference")),
             "peak, MiB": lambda row: mebibytes(row.get("peak_bytes")),
-            "of reference": lambda row: _rounded(row.get("of_reference_peak"), 2),
-            "first gradient": lambda row: "" if row.get("first_gradient") is None else f"{row['first_gradient']:.4g}",
+            "of it": lambda row: _rounded(row.get("of_reference_peak"), 2),
         }
         yield list_table(columns, group)
         firing = [row["hidden_firing_rate"] for row in group if row.get("hidden_firing_rate") is not None]

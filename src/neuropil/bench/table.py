@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from neuropil.bench.records import Row
 
 NOISY = 1.3
+_NAME_WIDTH = 24  # of all columns of names together: numbers must not crowd them out
 Cell = Callable[["Row"], str]
 
 
@@ -23,7 +24,10 @@ def list_table(columns: Mapping[str, Cell], rows: Sequence["Row"], *, names: int
     """Return a table with one line a row that was measured, the first ``names`` columns being names."""
     table = new_table()
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i < names else "right", no_wrap=i >= names)
+        if i < names:
+            table.add_column(column, min_width=_NAME_WIDTH // names)
+        else:
+            table.add_column(column, justify="right", no_wrap=True)
     before: list[str] = []
     for row in rows:
         if row.get("reason") is None:

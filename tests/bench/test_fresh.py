@@ -7,8 +7,9 @@ from neuropil.bench.fresh import in_fresh_process
 
 
 @pytest.fixture(autouse=True)
-def _nothing_imported(monkeypatch):
-    monkeypatch.setattr(fresh, "_IMPORTED", [])
+def _imported_for_all(monkeypatch):
+    """There is one server for all tests of a session, and whoever starts it says what it imports: what runs need."""
+    monkeypatch.setattr(fresh, "_IMPORTED", ["neuropil.compare.execute", "neuropil.connect.merge", "sklearn.datasets"])
 
 
 def test_work_is_done_elsewhere_and_its_errors_come_back():

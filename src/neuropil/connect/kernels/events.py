@@ -57,7 +57,8 @@ def stores_dense(wiring: Wiring) -> bool:
 def told(layer: "SparseLinear") -> str:
     """Say how the layer is computed where it is now."""
     if not synapses.is_compiled_for(layer.weight):
-        return f"zeros included: {synapses.told_limits(layer)}"
+        kind = "dense, zeros" if is_single(layer.wiring) else "all blocks, zeros"
+        return f"{kind} included: {synapses.told_limits(layer)}"
     if not is_single(layer.wiring):
         return f"blocks of active sources; all blocks where more than {MOST_ACTIVE:.0%} of the input is not zero"
     if layer.synapses is None:

@@ -3,7 +3,8 @@ import re
 import pytest
 import torch
 
-from neuropil.bench.settings import block_of, make_settings, tf32
+from neuropil.bench.settings import block_of, make_settings
+from neuropil.train.precision import computing_in
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,6 @@ def test_blocks():
 
 def test_tf32_holds_while_it_lasts():
     before = torch.get_float32_matmul_precision()
-    with tf32(True):
+    with computing_in("tf32"):
         assert torch.get_float32_matmul_precision() == "high"
     assert torch.get_float32_matmul_precision() == before

@@ -1,7 +1,6 @@
 """What a user has asked the benchmarks for, checked."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -148,14 +147,3 @@ def _names(name: str, written: str, known: Sequence[str]) -> tuple[str, ...]:
         if part not in known:
             raise ValueError(f"bench: {name} must be one or more of {', '.join(known)}, got {part!r}")
     return parts
-
-
-@contextmanager
-def tf32(allowed: bool) -> Iterator[None]:
-    """Let products on a GPU round their factors to TF32, or not, while it lasts."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if allowed else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

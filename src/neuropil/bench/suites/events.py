@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from neuropil.bench.contestants import draw, sparse_layers
 from neuropil.bench.records import Row
-from neuropil.bench.settings import PRECISIONS, Settings, tf32
+from neuropil.bench.settings import PRECISIONS, Settings
 from neuropil.bench.suites.layers import pattern_of
 from neuropil.bench.timing import Step, clock_of, measure, summary
 from neuropil.connect import EventLinear, Wiring
 from neuropil.randomness import stream
+from neuropil.train.precision import computing_in
 
 LINEAR = "nn.Linear"
 ACTIVITIES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
@@ -44,7 +45,7 @@ def run_one(size: int, batch: int, precision: str, activity: float, settings: Se
         def builder(build: Callable[[], nn.Module], what: str = what) -> Callable[[], Step]:
             return lambda: step_of(what, build(), x, gradient)
 
-        with tf32(precision == "tf32"):
+        with computing_in(precision):
             timings = measure(
                 {name: builder(build) for name, build in builders.items()},
                 rounds=rounds,

@@ -10,10 +10,11 @@ from torch import nn
 from neuropil.bench.contestants import Masked, Place, TorchSparse, TrainingStep, automatic_kernel, draw, sparse_layers
 from neuropil.bench.footprint import held_bytes
 from neuropil.bench.records import Row
-from neuropil.bench.settings import BLOCKS, PRECISIONS, Settings, block_of, tf32
+from neuropil.bench.settings import BLOCKS, PRECISIONS, Settings, block_of
 from neuropil.bench.timing import clock_of, measure, summary
 from neuropil.connect import Ensembles, ErdosRenyi, Pattern, Wiring
 from neuropil.randomness import stream
+from neuropil.train.precision import computing_in
 
 N_GROUPS = 8
 LINEAR, MASKED, CSR, BSR = OTHERS = ("nn.Linear", "weights × mask", "torch CSR", "torch BSR")
@@ -66,7 +67,7 @@ def run_one(size: int, batch: int, precision: str, density: float, settings: Set
 
         return build
 
-    with tf32(precision == "tf32"):
+    with computing_in(precision):
         timings = measure(
             {name: builder(name) for name in cases},
             rounds=rounds,

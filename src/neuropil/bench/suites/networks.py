@@ -13,7 +13,7 @@ from torch import nn
 
 from neuropil.bench.fresh import in_fresh_process
 from neuropil.bench.records import Row
-from neuropil.bench.settings import Settings, block_of, tf32
+from neuropil.bench.settings import Settings, block_of
 from neuropil.bench.suites.published import PublishedNet
 from neuropil.bench.timing import FAILURES, clock_of, measure, reason_of, summary
 from neuropil.connect import Dense, Ensembles, Pattern
@@ -21,6 +21,7 @@ from neuropil.models import EnsembleNet, SpikingEnsembleNet, ensemble_net, spiki
 from neuropil.randomness import stream
 from neuropil.train import PeakMemory, flush_subnormals
 from neuropil.train.environment import usable_cores
+from neuropil.train.precision import computing_in
 from neuropil.units import LIF, Boxcar
 
 REFERENCES = {"rate": "dense", "spiking": "snnTorch loop", "active spiking": "snnTorch loop"}
@@ -182,7 +183,7 @@ def training_step(network: Network) -> Callable[[], tuple[float, float | None, f
         nonlocal is_first
         optimizer.zero_grad(set_to_none=True)
         narrow = torch.autocast(device, torch.bfloat16) if network.precision == "bfloat16" else nullcontext()
-        with tf32(network.precision == "tf32"):
+        with computing_in(network.precision):
             with narrow:
                 loss = F.cross_entropy(net(images).float(), labels)
             loss.backward()  # type: ignore[no-untyped-call]

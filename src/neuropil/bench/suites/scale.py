@@ -10,10 +10,11 @@ from torch import Tensor
 from neuropil.bench.contestants import Place, TrainingStep, draw
 from neuropil.bench.footprint import held_bytes
 from neuropil.bench.records import Row
-from neuropil.bench.settings import PRECISIONS, Settings, tf32
+from neuropil.bench.settings import PRECISIONS, Settings
 from neuropil.bench.timing import clock_of, measure, summary
 from neuropil.connect import ErdosRenyi, SparseLinear
 from neuropil.randomness import stream
+from neuropil.train.precision import computing_in
 from neuropil.units import LIF
 from neuropil.units.unit import State
 
@@ -63,7 +64,7 @@ def train_layers(size: int, batch: int, precision: str, settings: Settings) -> l
 
         return build
 
-    with tf32(precision == "tf32"):
+    with computing_in(precision):
         timings = measure(
             {kernel: builder(kernel) for kernel in settings.kernels},
             rounds=rounds,

@@ -60,7 +60,7 @@ def told(layer: "SparseLinear") -> str:
         kind = "dense, zeros" if is_single(layer.wiring) else "all blocks, zeros"
         return f"{kind} included: {synapses.told_limits(layer)}"
     if not is_single(layer.wiring):
-        return f"blocks of active sources; all blocks where more than {MOST_ACTIVE:.0%} of the input is not zero"
+        return f"blocks of active sources; all blocks where more than {100 * MOST_ACTIVE:g} % of the input is not zero"
     if layer.synapses is None:
         return "events times rows of the dense matrix; dense where more than 15 % of the input is not zero"
     return "connections of active sources; all connections where more than 8 % of the input is not zero"

@@ -3,7 +3,9 @@
 Samples are computed in tiles: ``lanes`` of them lie side by side for each neuron, ``[neurons, lanes]``, and one vector
 holds them. The sums of a neuron stay in registers while the loop goes over its connections, each of which costs one
 read of a tile's row and one multiply-add. A tile is transposed from ``[b, neurons]`` once, into memory that stays in
-the processor's cache; what the loops give is transposed back in stretches of 16 neurons.
+the processor's second cache. Where a neuron has many connections, they are taken ``width`` neurons of the tile at a
+time, which stay in the first cache while a ``stretch`` of neurons reads them. What the loops give is transposed back
+a stretch at a time.
 
 Every number is summed in an order that depends on the sizes alone.
 """
@@ -25,31 +27,20 @@ _inner = numba.njit(nogil=True, error_model="numpy", forceinline=True)
 load: Any = vectors.load
 store: Any = vectors.store
 splat: Any = vectors.splat
-plus: Any = vectors.plus
 add_product: Any = vectors.add_product
 product_sum: Any = vectors.product_sum
 transpose_8: Any = vectors.transpose_8
 
-LANES = (1, 8, 16, 32)  # that loops are compiled for
-_STRETCH = 64  # neurons whose results are written together
+LANES = (1, 8, 16, 32, 64)  # that loops are compiled for
 
 
 def _sums_of(lanes: int) -> Callable[..., None]:
     @_inner
-    def sums(start: Any, begin: int, end: int, others: Array, weights: Array, tile: Array, at: int, out: Array,
-             to: int) -> None:  # fmt: skip
-        # two chains of additions: one alone waits for itself
-        a, b = splat(lanes, start), splat(lanes, weights.dtype.type(0))
-        first, pairs = np.uint64(begin), np.uint64(max(0, end - begin) // 2)
-        for pair in range(pairs):
-            k = first + pair + pair
-            after = k + np.uint64(1)
+    def sums(begin: int, end: int, others: Array, weights: Array, tile: Array, at: int, out: Array, to: int) -> None:
+        a = load(lanes, out, to)
+        for k in range(np.uint64(begin), np.uint64(end)):
             a = add_product(a, load(lanes, tile, at + np.int64(others[k]) * lanes), weights[k])
-            b = add_product(b, load(lanes, tile, at + np.int64(others[after]) * lanes), weights[after])
-        if (end - begin) % 2:
-            k = np.uint64(end - 1)
-            a = add_product(a, load(lanes, tile, at + np.int64(others[k]) * lanes), weights[k])
-        store(plus(a, b), out, to)
+        store(a, out, to)
 
     return sums
 
@@ -79,9 +70,9 @@ def _sums_and_dots_of(lanes: int) -> Callable[..., None]:
     return sums_and_dots
 
 
-_sums_1, _sums_8, _sums_16, _sums_32 = (_sums_of(lanes) for lanes in LANES)
-_dots_1, _dots_8, _dots_16, _dots_32 = (_dots_of(lanes) for lanes in LANES)
-_both_1, _both_8, _both_16, _both_32 = (_sums_and_dots_of(lanes) for lanes in LANES)
+_sums_1, _sums_8, _sums_16, _sums_32, _sums_64 = (_sums_of(lanes) for lanes in LANES)
+_dots_1, _dots_8, _dots_16, _dots_32, _dots_64 = (_dots_of(lanes) for lanes in LANES)
+_both_1, _both_8, _both_16, _both_32 = (_sums_and_dots_of(lanes) for lanes in LANES[:4])
 
 
 @_inner
@@ -126,19 +117,37 @@ def _transpose_out(
 
 
 @_inner
-def _stretch_from(pointers: Array, unit: int) -> tuple[int, int]:
+def _stretch_from(pointers: Array, stretch: int, unit: int) -> tuple[int, int]:
     """Return tile and stretch at which work begins that is shared out by connections, one after the other."""
     n = len(pointers) - 1
-    total, n_stretches = pointers[n], (n + _STRETCH - 1) // _STRETCH
+    total, n_stretches = pointers[n], (n + stretch - 1) // stretch
     tile, connection = unit // total, unit % total
     low, high = 0, n_stretches  # the first stretch that starts at this connection or later
     while low < high:
         middle = (low + high) // 2
-        if pointers[middle * _STRETCH] < connection:
+        if pointers[middle * stretch] < connection:
             low = middle + 1
         else:
             high = middle
     return tile, low
+
+
+@_inner
+def _cuts(pointers: Array, others: Array, n: int, width: int, first: int, last: int) -> Array:
+    """Return where the connections of neurons ``first`` to ``last`` with each section of ``width`` others begin.
+
+    ``[section, neuron]``, with a last row for where the last ones end.
+    """
+    n_sections = max(1, (n + width - 1) // width)
+    cuts = np.empty((n_sections + 1, last - first), np.int64)
+    for o in range(first, last):
+        k, end = pointers[o], pointers[o + 1]
+        cuts[0, o - first], cuts[n_sections, o - first] = k, end
+        for section in range(1, n_sections):
+            while k < end and others[k] < section * width:
+                k += 1
+            cuts[section, o - first] = k
+    return cuts
 
 
 @_compiled
@@ -155,7 +164,7 @@ def fill_tiles(x: Array, n: int, row: int, rows: int, lanes: int, tiles: Array, 
 @_compiled
 def weighted_sums(
     x: Array, n: int, row: int, rows: int, pointers: Array, others: Array, weights: Array, bias: Array, lanes: int,
-    y: Array, first: int, last: int,
+    width: int, stretch: int, y: Array, first: int, last: int,
 ) -> None:  # fmt: skip
     """Compute y[r, o] = bias[o] + Σ_k weights[k] · x[r, others[k]], over the connections k of neuron o.
 
@@ -164,51 +173,64 @@ def weighted_sums(
         n: neurons that are read.
         row, rows: first row and number of rows to do.
         pointers: where each neuron's connections begin, ``[neurons + 1]``.
-        others: whom each connection reads.
+        others: whom each connection reads, ascending for each neuron.
         weights: of each connection.
         bias: of each neuron, or empty.
         lanes: rows in a tile.
+        width: neurons of a tile that are read before the next ones are.
+        stretch: neurons whose results are written together.
         y: ``[b, neurons]``, flat, written.
         first, last: part to do of tiles · connections.
     """
     n_neurons = len(pointers) - 1
-    n_stretches = (n_neurons + _STRETCH - 1) // _STRETCH
-    tile, stretch = _stretch_from(pointers, first)
-    end_tile, end_stretch = _stretch_from(pointers, last)
+    n_stretches = (n_neurons + stretch - 1) // stretch
+    tile, number = _stretch_from(pointers, stretch, first)
+    end_tile, end_number = _stretch_from(pointers, stretch, last)
+    first_cut, last_cut = 0, n_neurons
+    if tile == end_tile:
+        first_cut, last_cut = number * stretch, min(n_neurons, end_number * stretch)
+    cuts = _cuts(pointers, others, n, width, first_cut, max(first_cut, last_cut))
     # a row of x that is alone is a tile as it is
     copied, start = _aligned(n * lanes if lanes > 1 else 0, x)
-    results, to = _aligned(_STRETCH * lanes, x)
+    results, to = _aligned(stretch * lanes, x)
     none = x.dtype.type(0)
     filled = -1
-    while tile * n_stretches + stretch < end_tile * n_stretches + end_stretch:
-        if stretch == n_stretches:
-            tile, stretch = tile + 1, 0
+    while tile * n_stretches + number < end_tile * n_stretches + end_number:
+        if number == n_stretches:
+            tile, number = tile + 1, 0
             continue
         here = row + tile * lanes
         there = min(lanes, row + rows - here)
         if lanes > 1 and filled != tile:
             _transpose_in(x, n, here, there, 0, n, lanes, copied, start)
             filled = tile
-        first_neuron, last_neuron = stretch * _STRETCH, min((stretch + 1) * _STRETCH, n_neurons)
+        first_neuron, last_neuron = number * stretch, min((number + 1) * stretch, n_neurons)
         for o in range(first_neuron, last_neuron):
             b = bias[o] if len(bias) else none
-            begin, end, slot = pointers[o], pointers[o + 1], to + (o - first_neuron) * lanes
-            if lanes == 32:
-                _sums_32(b, begin, end, others, weights, copied, start, results, slot)
-            elif lanes == 16:
-                _sums_16(b, begin, end, others, weights, copied, start, results, slot)
-            elif lanes == 8:
-                _sums_8(b, begin, end, others, weights, copied, start, results, slot)
-            else:
-                _sums_1(b, begin, end, others, weights, x, here * n, results, slot)
+            for lane in range(lanes):
+                results[to + (o - first_neuron) * lanes + lane] = b
+        for section in range(len(cuts) - 1):
+            begins, ends = cuts[section], cuts[section + 1]
+            for o in range(first_neuron, last_neuron):
+                begin, end, slot = begins[o - first_cut], ends[o - first_cut], to + (o - first_neuron) * lanes
+                if lanes == 64:
+                    _sums_64(begin, end, others, weights, copied, start, results, slot)
+                elif lanes == 32:
+                    _sums_32(begin, end, others, weights, copied, start, results, slot)
+                elif lanes == 16:
+                    _sums_16(begin, end, others, weights, copied, start, results, slot)
+                elif lanes == 8:
+                    _sums_8(begin, end, others, weights, copied, start, results, slot)
+                else:
+                    _sums_1(begin, end, others, weights, x, here * n, results, slot)
         _transpose_out(results, to, first_neuron, last_neuron, lanes, here, there, n_neurons, y)
-        stretch += 1
+        number += 1
 
 
 @_compiled
 def dot_products(
-    tiles: Array, n: int, own: Array, row: int, rows: int, pointers: Array, others: Array, lanes: int,
-    products: Array, first: int, last: int,
+    tiles: Array, n: int, own: Array, row: int, rows: int, pointers: Array, others: Array, lanes: int, width: int,
+    stretch: int, products: Array, first: int, last: int,
 ) -> None:  # fmt: skip
     """Add Σ_r own[r, o] · x[r, others[k]] to products[k], for each connection k of a neuron o.
 
@@ -217,50 +239,51 @@ def dot_products(
         n: neurons that are read.
         own: ``[b, neurons]``, flat.
         row, rows: first row of ``own`` and number of rows to do.
-        pointers, others: as for :func:`weighted_sums`.
-        lanes: rows in a tile.
+        pointers, others, lanes, width, stretch: as for :func:`weighted_sums`.
         products: added to.
         first, last: part to do of the connections.
     """
     n_neurons = len(pointers) - 1
-    n_stretches = (n_neurons + _STRETCH - 1) // _STRETCH
-    _, begin_stretch = _stretch_from(pointers, first)
-    _, end_stretch = _stretch_from(pointers, last) if last < pointers[n_neurons] else (0, n_stretches)
-    values, of = _aligned(_STRETCH * lanes, own)
+    begin_neuron, end_neuron = _neurons_of(pointers, stretch, first, last)
+    cuts = _cuts(pointers, others, n, width, begin_neuron, end_neuron)
+    values, of = _aligned(stretch * lanes, own)
     for tile in range((rows + lanes - 1) // lanes):
         here, at = row + tile * lanes, tile * n * lanes
         there = min(lanes, row + rows - here)
-        for stretch in range(begin_stretch, end_stretch):
-            first_neuron, last_neuron = stretch * _STRETCH, min((stretch + 1) * _STRETCH, n_neurons)
+        for first_neuron in range(begin_neuron, end_neuron, stretch):
+            last_neuron = min(first_neuron + stretch, end_neuron)
             _transpose_in(own, n_neurons, here, there, first_neuron, last_neuron, lanes, values, of)
-            for o in range(first_neuron, last_neuron):
-                begin, end, slot = pointers[o], pointers[o + 1], of + (o - first_neuron) * lanes
-                if lanes == 32:
-                    _dots_32(begin, end, others, tiles, at, values, slot, products)
-                elif lanes == 16:
-                    _dots_16(begin, end, others, tiles, at, values, slot, products)
-                elif lanes == 8:
-                    _dots_8(begin, end, others, tiles, at, values, slot, products)
-                else:
-                    _dots_1(begin, end, others, tiles, at, values, slot, products)
+            for section in range(len(cuts) - 1):
+                begins, ends = cuts[section], cuts[section + 1]
+                for o in range(first_neuron, last_neuron):
+                    begin, end = begins[o - begin_neuron], ends[o - begin_neuron]
+                    slot = of + (o - first_neuron) * lanes
+                    if lanes == 64:
+                        _dots_64(begin, end, others, tiles, at, values, slot, products)
+                    elif lanes == 32:
+                        _dots_32(begin, end, others, tiles, at, values, slot, products)
+                    elif lanes == 16:
+                        _dots_16(begin, end, others, tiles, at, values, slot, products)
+                    elif lanes == 8:
+                        _dots_8(begin, end, others, tiles, at, values, slot, products)
+                    else:
+                        _dots_1(begin, end, others, tiles, at, values, slot, products)
 
 
 @_compiled
 def sums_and_products(
     tiles: Array, n: int, own: Array, row: int, rows: int, pointers: Array, others: Array, weights: Array, lanes: int,
-    sums: Array, products: Array, first: int, last: int,
+    stretch: int, sums: Array, products: Array, first: int, last: int,
 ) -> None:  # fmt: skip
     """Compute what :func:`weighted_sums` and :func:`dot_products` do, in one pass over the connections."""
     n_neurons = len(pointers) - 1
-    n_stretches = (n_neurons + _STRETCH - 1) // _STRETCH
-    _, begin_stretch = _stretch_from(pointers, first)
-    _, end_stretch = _stretch_from(pointers, last) if last < pointers[n_neurons] else (0, n_stretches)
-    values, of = _aligned(_STRETCH * lanes, own)
+    begin_neuron, end_neuron = _neurons_of(pointers, stretch, first, last)
+    values, of = _aligned(stretch * lanes, own)
     for tile in range((rows + lanes - 1) // lanes):
         here, at = row + tile * lanes, tile * n * lanes
         there = min(lanes, row + rows - here)
-        for stretch in range(begin_stretch, end_stretch):
-            first_neuron, last_neuron = stretch * _STRETCH, min((stretch + 1) * _STRETCH, n_neurons)
+        for first_neuron in range(begin_neuron, end_neuron, stretch):
+            last_neuron = min(first_neuron + stretch, end_neuron)
             _transpose_in(own, n_neurons, here, there, first_neuron, last_neuron, lanes, values, of)
             for o in range(first_neuron, last_neuron):
                 # a neuron's sums take the place of its own values, which have been read by then
@@ -274,6 +297,17 @@ def sums_and_products(
                 else:
                     _both_1(begin, end, others, weights, tiles, at, values, slot, products, values)
             _transpose_out(values, of, first_neuron, last_neuron, lanes, here, there, n_neurons, sums)
+
+
+@_inner
+def _neurons_of(pointers: Array, stretch: int, first: int, last: int) -> tuple[int, int]:
+    """Return the first neuron, and the one after the last, of a part of the connections that is done by stretches."""
+    n_neurons = len(pointers) - 1
+    _, begin = _stretch_from(pointers, stretch, first)
+    if last == pointers[n_neurons]:
+        return begin * stretch, n_neurons
+    _, end = _stretch_from(pointers, stretch, last)
+    return begin * stretch, max(begin, end) * stretch
 
 
 @_compiled

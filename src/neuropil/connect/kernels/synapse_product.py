@@ -1,8 +1,8 @@
 """A linear map of single synapses from their stored weights alone, forward and backward, without a dense matrix."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,8 +12,13 @@ from neuropil.threads import in_parallel
 
 COMPILED = (torch.float32, torch.float64)
 
-# bytes of a tile that stays in a core's second cache, beside all else
-_TILE_BYTES = 1 << 18
+# bytes of the rows of a tile that are computed at once
+_BYTES = 128
+# where neurons have many connections, twice as many bytes, with fewer neurons of a tile at a time, for a longer stretch
+# of those that read them, and from how many connections with those on average
+_WIDTH, _STRETCH, _FEWEST_IN_SECTION = 256, 128, 48
+# neurons whose results are written together elsewhere
+_SHORT_STRETCH = 64
 # bytes of the tiles that the backward pass keeps at a time
 _TILES_BYTES = 1 << 24
 # connections below which a second thread costs more than it saves
@@ -144,9 +149,9 @@ def weighted_sums(x: Tensor, weight: Tensor, bias: Tensor | None, pointers: Tens
     start = weight.new_empty(0) if bias is None else bias
     given = _array(x), x.shape[1]
     arrays = pointers.numpy(), others.numpy(), _array(weight), _array(start)
-    for row, rows, lanes in _runs(x):
-        work = partial(loop, *given, row, rows, *arrays, lanes, _array(y))
-        in_parallel(work, -(-rows // lanes) * len(others), fewest=_FEWEST)
+    for row, rows, *shape in _runs(x, pointers, others):
+        work = partial(loop, *given, row, rows, *arrays, *shape, _array(y))
+        in_parallel(work, -(-rows // shape[0]) * len(others), fewest=_FEWEST)
 
 
 def gradients(
@@ -158,33 +163,34 @@ def gradients(
     needs_weight: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of x and of the weights, empty where they are not needed; x is only for the latter's."""
-    loops = _loops()
     pointers, sources, column_pointers, targets, positions = synapses
+    if x is not None and needs_x and needs_weight:
+        return _both_gradients(gradient, x, weight, column_pointers, targets, positions)
     of_x = weight.new_empty((len(gradient), len(column_pointers) - 1) if needs_x else (0,))
     of_weight = weight.new_zeros(weight.shape if needs_weight else (0,))
-    if not needs_x and not needs_weight:
-        return of_x, of_weight
-    if x is not None and not needs_x:
-        arrays: tuple[Any, ...] = pointers.numpy(), sources.numpy()
-        own = _array(gradient)
-        for tiles, row, rows, lanes in _tiles(x):
-            work = partial(loops.dot_products, tiles, x.shape[1], own, row, rows, *arrays, lanes, of_weight.numpy())
+    if needs_x:
+        weighted_sums(gradient, moved("take", weight, positions), None, column_pointers, targets, of_x)
+    if x is not None and needs_weight:
+        loop, arrays, own = _loops().dot_products, (pointers.numpy(), sources.numpy()), _array(gradient)
+        for tiles, (row, rows, *shape) in _tiles(x, _runs(x, pointers, sources)):
+            work = partial(loop, tiles, x.shape[1], own, row, rows, *arrays, *shape, of_weight.numpy())
             in_parallel(work, len(sources), fewest=_FEWEST)
-        return of_x, of_weight
-    by_column = moved("take", weight, positions)
-    if x is None or not needs_weight:
-        weighted_sums(gradient, by_column, None, column_pointers, targets, of_x)
-        return of_x, of_weight
-    products = of_weight  # by column, for now
-    arrays = column_pointers.numpy(), targets.numpy(), by_column.numpy()
-    own = _array(x)
-    for tiles, row, rows, lanes in _tiles(gradient):
-        work = partial(
-            loops.sums_and_products, tiles, gradient.shape[1], own, row, rows, *arrays, lanes, _array(of_x),
-            products.numpy(),
-        )  # fmt: skip
-        in_parallel(work, len(targets), fewest=_FEWEST)
-    return of_x, moved("put", products, positions)
+    return of_x, of_weight
+
+
+def _both_gradients(
+    gradient: Tensor, x: Tensor, weight: Tensor, column_pointers: Tensor, targets: Tensor, positions: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of x and of the weights, from one pass over the connections."""
+    loop, own = _loops().sums_and_products, _array(x)
+    of_x, of_weight = weight.new_empty(x.shape), weight.new_zeros(weight.shape)  # the latter by column, for now
+    arrays = column_pointers.numpy(), targets.numpy(), _array(moved("take", weight, positions))
+    # by sections there would be too few registers for sums and products
+    runs = _runs(gradient, column_pointers, targets, by_section=False)
+    for tiles, (row, rows, lanes, _, stretch) in _tiles(gradient, runs):
+        given = tiles, gradient.shape[1], own, row, rows, *arrays, lanes, stretch
+        in_parallel(partial(loop, *given, _array(of_x), of_weight.numpy()), len(targets), fewest=_FEWEST)
+    return of_x, moved("put", of_weight, positions)
 
 
 def moved(how: Literal["take", "put"], values: Tensor, positions: Tensor) -> Tensor:
@@ -202,35 +208,58 @@ def _loops() -> Any:
     return synapse_loops
 
 
-def _runs(x: Tensor) -> Iterator[tuple[int, int, int]]:
-    """Share the rows of x ``[b, n]`` out: first row, number of rows and lanes of the tiles."""
-    (rows, n), size = x.shape, x.element_size()
-    fitting = [lanes for lanes in _loops().LANES if lanes * size <= 128 and lanes * size * n <= _TILE_BYTES]
-    widest = max(16, *fitting) if size == 4 else max(8, *fitting)
-    whole = rows // widest * widest
+class _Run(NamedTuple):
+    """Rows that are computed alike.
+
+    Attributes:
+        row, rows: the first, and their number.
+        lanes, width, stretch: see :func:`neuropil.connect.synapse_loops.weighted_sums`.
+    """
+
+    row: int
+    rows: int
+    lanes: int
+    width: int
+    stretch: int
+
+
+def _runs(x: Tensor, pointers: Tensor, others: Tensor, *, by_section: bool = True) -> Iterator[_Run]:
+    """Share the rows of x ``[b, n]`` out, which connections with these pointers and others read.
+
+    How was measured with ``neuropil bench layers`` on 2,048 × 2,048 and 1,024 × 1,024.
+    """
+    rows, n = x.shape
+    lanes, done = _BYTES // x.element_size(), 0
+    if by_section and len(others) >= _FEWEST_IN_SECTION * (len(pointers) - 1) * -(-n // _WIDTH):
+        done = rows // (2 * lanes) * (2 * lanes)
+        if done:
+            yield _Run(0, done, 2 * lanes, _WIDTH, _STRETCH)
+    whole = (rows - done) // lanes * lanes
     if whole:
-        yield 0, whole, widest
-    if whole < rows:
-        yield whole, rows - whole, min(lanes for lanes in _loops().LANES if lanes >= rows - whole)
+        yield _Run(done, whole, lanes, n, _SHORT_STRETCH)
+    rest = rows - done - whole
+    if rest:
+        yield _Run(done + whole, rest, min(able for able in _loops().LANES if able >= rest), n, _SHORT_STRETCH)
 
 
-def _tiles(x: Tensor) -> Iterator[tuple[Any, int, int, int]]:
-    """Give x ``[b, n]`` as tiles, some at a time: flat, with first row, number of rows, and lanes."""
+def _tiles(x: Tensor, runs: Iterable[_Run]) -> Iterator[tuple[Any, _Run]]:
+    """Give x ``[b, n]`` as tiles, flat, some at a time, each time with the rows that they hold."""
     n, given = x.shape[1], _array(x)
     room = torch.empty(0, dtype=x.dtype)
-    for start, count, lanes in _runs(x):
+    for run in runs:
+        lanes = run.lanes
         most = max(1, _TILES_BYTES // (lanes * n * x.element_size())) * lanes
-        for row in range(start, start + count, most):
-            rows = min(most, start + count - row)
+        for row in range(run.row, run.row + run.rows, most):
+            part = run._replace(row=row, rows=min(most, run.row + run.rows - row))
             if lanes == 1:
-                yield given[row * n : (row + 1) * n], row, rows, lanes
+                yield given[row * n : (row + 1) * n], part
                 continue
-            needed = -(-rows // lanes) * lanes * n
+            needed = -(-part.rows // lanes) * lanes * n
             if len(room) < needed:
                 room = torch.empty(needed, dtype=x.dtype)
             tiles = room.numpy()
-            in_parallel(partial(_loops().fill_tiles, given, n, row, rows, lanes, tiles), n, fewest=256)
-            yield tiles, row, rows, lanes
+            in_parallel(partial(_loops().fill_tiles, given, n, row, part.rows, lanes, tiles), n, fewest=256)
+            yield tiles, part
 
 
 def _array(tensor: Tensor) -> Any:

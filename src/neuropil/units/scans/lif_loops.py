@@ -1,7 +1,8 @@
 """Leaky integrate-and-fire neurons over a whole sequence, by Numba: one pass forward, one backward.
 
-Rows of neurons are contiguous, and a row's potential stays in the cache from one time step to the next. Rounding
-follows the plain equation (no fused multiply-add in the forward pass), so that spikes equal those of other code.
+Some rows of neurons go through time together: their potentials stay in the cache from one step to the next, and what is
+read and written at a step is one long piece of memory. Rounding follows the plain equation (no fused multiply-add in
+the forward pass), so that spikes equal those of other code.
 """
 
 from typing import Any
@@ -17,6 +18,38 @@ _exact = numba.njit(cache=True, nogil=True)
 _contracted = numba.njit(cache=True, nogil=True, fastmath={"contract"})
 
 NO_RESET, SUBTRACT, ZERO = 0, 1, 2
+_TOGETHER = 1 << 14  # neurons, of as many rows as that makes, that go through time together
+
+
+@_exact
+def _step(i: Array, decay: Array, threshold: Array, reset: int, delayed: bool, u: Array, p: Array, s: Array) -> None:
+    """Take one row of neurons, of potentials ``u``, one step on with currents ``i``; write potentials and spikes."""
+    n, none, one = len(i), decay.dtype.type(0), decay.dtype.type(1)
+    if delayed and reset == SUBTRACT:
+        for j in range(n):
+            v = decay[j] * u[j] + i[j]
+            v -= threshold[j] if u[j] > threshold[j] else none
+            p[j] = v
+            s[j] = one if v > threshold[j] else none
+            u[j] = v
+    elif delayed and reset == ZERO:
+        for j in range(n):
+            v = decay[j] * (none if u[j] > threshold[j] else u[j]) + i[j]
+            p[j] = v
+            s[j] = one if v > threshold[j] else none
+            u[j] = v
+    else:
+        for j in range(n):
+            v = decay[j] * u[j] + i[j]
+            fires = v > threshold[j]
+            p[j] = v
+            s[j] = one if fires else none
+            if reset == SUBTRACT:
+                u[j] = v - (threshold[j] if fires else none)
+            elif reset == ZERO:
+                u[j] = none if fires else v
+            else:
+                u[j] = v
 
 
 @_exact
@@ -50,40 +83,101 @@ def forward(
     """
     steps, n = len(spikes), stop - begin
     decay, threshold = decay[begin:stop], threshold[begin:stop]
-    none = decay.dtype.type(0)
-    one = decay.dtype.type(1)
     constant, keeps = current.shape[0] == 1, potentials.shape[0] == steps
-    for b in range(first, last):
-        u = end[b, begin:stop]
-        u[:] = start[b, begin:stop]
+    rows = max(1, _TOGETHER // max(1, n))
+    end[first:last, begin:stop] = start[first:last, begin:stop]
+    for top in range(first, last, rows):
         for t in range(steps):
-            i, s = current[0 if constant else t, b, begin:stop], spikes[t, b, begin:stop]
-            p = potentials[t if keeps else 0, b, begin:stop]
-            if delayed and reset == SUBTRACT:
+            for b in range(top, min(last, top + rows)):
+                u = end[b, begin:stop]
+                i, s = current[0 if constant else t, b, begin:stop], spikes[t, b, begin:stop]
+                p = potentials[t if keeps else 0, b, begin:stop]
+                _step(i, decay, threshold, reset, delayed, u, p, s)
+
+
+@_contracted
+def _step_back(
+    gs: Array, p: Array, before: Array, is_first: bool, decay: Array, threshold: Array, reset: int, delayed: bool,
+    detached: bool, slopes: Array, learns: bool, through_reset: Array, carried: Array, own: Array, kept: Array,
+    of_decay: Array, of_threshold: Array,
+) -> None:  # fmt: skip
+    """Go one step back with one row of neurons.
+
+    Args:
+        gs: gradient of the spikes.
+        p, before: potentials that were compared with the threshold, at this step and at the one before.
+        is_first: whether ``before`` is what the sequence started from, which no spike reset.
+        decay, threshold, reset, delayed, detached, learns, of_decay, of_threshold: as in :func:`backward`.
+        slopes: of the surrogate at ``p``.
+        through_reset: gradient of the spikes through the next step's reset; written.
+        carried: gradient of what the next step started from; written.
+        own: gradient of the spikes times slope, written.
+        kept: gradient of the current, written.
+    """
+    n, none = len(p), decay.dtype.type(0)
+    # short loops over few arrays: those that LLVM makes vectors of
+    if delayed:
+        if detached:
+            for j in range(n):
+                own[j] = gs[j] * slopes[j]
+        else:
+            for j in range(n):
+                own[j] = (gs[j] + through_reset[j]) * slopes[j]
+        for j in range(n):
+            kept[j] = own[j] + carried[j]
+        if not detached and reset == SUBTRACT:
+            for j in range(n):
+                through_reset[j] = -threshold[j] * kept[j]
+        elif not detached and reset == ZERO:
+            for j in range(n):
+                through_reset[j] = -decay[j] * before[j] * kept[j]
+        if learns:
+            for j in range(n):
+                of_threshold[j] -= own[j]
+            if reset == SUBTRACT:
                 for j in range(n):
-                    v = decay[j] * u[j] + i[j]
-                    v -= threshold[j] if u[j] > threshold[j] else none
-                    p[j] = v
-                    s[j] = one if v > threshold[j] else none
-                    u[j] = v
-            elif delayed and reset == ZERO:
+                    of_threshold[j] -= kept[j] if before[j] > threshold[j] else none
+            if reset == ZERO:
                 for j in range(n):
-                    v = decay[j] * (none if u[j] > threshold[j] else u[j]) + i[j]
-                    p[j] = v
-                    s[j] = one if v > threshold[j] else none
-                    u[j] = v
+                    of_decay[j] += none if before[j] > threshold[j] else kept[j] * before[j]
             else:
                 for j in range(n):
-                    v = decay[j] * u[j] + i[j]
-                    fires = v > threshold[j]
-                    p[j] = v
-                    s[j] = one if fires else none
-                    if reset == SUBTRACT:
-                        u[j] = v - (threshold[j] if fires else none)
-                    elif reset == ZERO:
-                        u[j] = none if fires else v
-                    else:
-                        u[j] = v
+                    of_decay[j] += kept[j] * before[j]
+        if reset == ZERO:
+            for j in range(n):
+                carried[j] = none if before[j] > threshold[j] else decay[j] * kept[j]
+        else:
+            for j in range(n):
+                carried[j] = decay[j] * kept[j]
+    else:
+        if detached or reset == NO_RESET:
+            for j in range(n):
+                own[j] = gs[j] * slopes[j]
+        elif reset == SUBTRACT:
+            for j in range(n):
+                own[j] = (gs[j] - threshold[j] * carried[j]) * slopes[j]
+        else:
+            for j in range(n):
+                own[j] = (gs[j] - p[j] * carried[j]) * slopes[j]
+        if reset == ZERO:
+            for j in range(n):
+                kept[j] = own[j] + (none if p[j] > threshold[j] else carried[j])
+        else:
+            for j in range(n):
+                kept[j] = own[j] + carried[j]
+        if learns:
+            for j in range(n):
+                of_threshold[j] -= own[j]
+            if reset == SUBTRACT:
+                for j in range(n):
+                    of_threshold[j] -= carried[j] if p[j] > threshold[j] else none
+            for j in range(n):
+                u = before[j]
+                if not is_first and u > threshold[j]:
+                    u = u - threshold[j] if reset == SUBTRACT else none if reset == ZERO else u
+                of_decay[j] += kept[j] * u
+        for j in range(n):
+            carried[j] = decay[j] * kept[j]
 
 
 @_contracted
@@ -125,93 +219,39 @@ def backward(
     none = decay.dtype.type(0)
     constant = of_current.shape[0] == 1
     slopes = np.empty(n, decay.dtype)
-    through_reset = np.zeros(n, decay.dtype)  # gradient of the spikes that reset the potential, delayed
-    kept = np.empty(n, decay.dtype)  # potential before a step
-    own = np.empty(n, decay.dtype)  # gradient of the spikes times slope
-    for b in range(first, last):
-        carried = of_start[b]  # gradient of what the next step starts from
-        carried[:] = of_end[b]
-        through_reset[:] = none
+    rows = max(1, _TOGETHER // max(1, n))
+    resets = np.empty((rows, n), decay.dtype)  # gradients of the spikes that reset the potential, delayed
+    own, kept = np.empty(n, decay.dtype), np.empty(n, decay.dtype)
+    of_start[first:last] = of_end[first:last]
+    for top in range(first, last, rows):
+        bottom = min(last, top + rows)
+        resets[:] = none
         for t in range(steps - 1, -1, -1):
-            p, gs = potentials[t, b], of_spikes[t, b]
-            before = potentials[t - 1, b] if t > 0 else start[b]
-            g = of_current[0 if constant else t, b]
-            surrogate_slopes(code, peak, sharpness, p, threshold, slopes)
-            if delayed:
-                if detached:
-                    for j in range(n):
-                        own[j] = gs[j] * slopes[j]
-                else:
-                    for j in range(n):
-                        own[j] = (gs[j] + through_reset[j]) * slopes[j]
-                if learns:
-                    for j in range(n):
-                        total = own[j] + carried[j]
-                        reset_now = before[j] > threshold[j]
-                        of_threshold[j] -= own[j]
-                        if reset == SUBTRACT and reset_now:
-                            of_threshold[j] -= total
-                        if not (reset == ZERO and reset_now):
-                            of_decay[j] += total * before[j]
-                if not detached:
-                    for j in range(n):
-                        total = own[j] + carried[j]
-                        if reset == SUBTRACT:
-                            through_reset[j] = -threshold[j] * total
-                        elif reset == ZERO:
-                            through_reset[j] = -decay[j] * before[j] * total
-                if constant and t < steps - 1:
-                    for j in range(n):
-                        g[j] += own[j] + carried[j]
-                else:
-                    for j in range(n):
-                        g[j] = own[j] + carried[j]
-                if reset == ZERO:
-                    for j in range(n):
-                        total = own[j] + carried[j]
-                        carried[j] = none if before[j] > threshold[j] else decay[j] * total
-                else:
-                    for j in range(n):
-                        carried[j] = decay[j] * (own[j] + carried[j])
-            else:
-                for j in range(n):
-                    fires = p[j] > threshold[j]
-                    of_spike = gs[j]
-                    onwards = carried[j]
-                    if reset == SUBTRACT and not detached:
-                        of_spike -= threshold[j] * onwards
-                    elif reset == ZERO:
-                        if not detached:
-                            of_spike -= p[j] * onwards
-                        onwards = none if fires else onwards
-                    own[j] = of_spike * slopes[j]
-                    kept[j] = own[j] + onwards
-                if learns:
-                    for j in range(n):
-                        u = before[j]
-                        if t > 0 and u > threshold[j]:
-                            if reset == SUBTRACT:
-                                u -= threshold[j]
-                            elif reset == ZERO:
-                                u = none
-                        of_decay[j] += kept[j] * u
-                        of_threshold[j] -= own[j]
-                        if reset == SUBTRACT and p[j] > threshold[j]:
-                            of_threshold[j] -= carried[j]
+            for b in range(top, bottom):
+                carried = of_start[b]  # gradient of what the next step starts from
+                through_reset = resets[b - top]
+                p, gs = potentials[t, b], of_spikes[t, b]
+                before = potentials[t - 1, b] if t > 0 else start[b]
+                g = of_current[0 if constant else t, b]
+                surrogate_slopes(code, peak, sharpness, p, threshold, slopes)
+                _step_back(
+                    gs, p, before, t == 0, decay, threshold, reset, delayed, detached, slopes, learns, through_reset,
+                    carried, own, kept, of_decay, of_threshold,
+                )  # fmt: skip
                 if constant and t < steps - 1:
                     for j in range(n):
                         g[j] += kept[j]
                 else:
                     for j in range(n):
                         g[j] = kept[j]
-                for j in range(n):
-                    carried[j] = decay[j] * kept[j]
         if delayed and not detached:
             # what the sequence started from may have been above threshold, and so reset the first step
-            surrogate_slopes(code, peak, sharpness, start[b], threshold, slopes)
-            for j in range(n):
-                own[j] = through_reset[j] * slopes[j]
-                carried[j] += own[j]
-            if learns:
+            for b in range(top, bottom):
+                through_reset, carried = resets[b - top], of_start[b]
+                surrogate_slopes(code, peak, sharpness, start[b], threshold, slopes)
                 for j in range(n):
-                    of_threshold[j] -= own[j]
+                    own[j] = through_reset[j] * slopes[j]
+                    carried[j] += own[j]
+                if learns:
+                    for j in range(n):
+                        of_threshold[j] -= own[j]

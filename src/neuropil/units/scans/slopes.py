@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract"})
+@numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
 def surrogate_slopes(
     code: int, peak: Any, sharpness: Any, potential: NDArray[Any], threshold: NDArray[Any], slopes: NDArray[Any]
 ) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from neuropil.connect import SparseLinear, Wiring
 from neuropil.connect.kernels import event_synapses
-from neuropil.connect.kernels.event_synapses import event_synapse_linear
+from neuropil.connect.kernels.event_synapses import BY_ROWS_FROM, event_synapse_linear
 from neuropil.connect.kernels.events import DENSE_FROM
 from neuropil.connect.synapses import Synapses
 from neuropil.randomness import stream
@@ -73,6 +73,19 @@ def test_few_and_many_visits(rows, activity):
     assert_like_dense(wired(50, 40, 200), active((rows, 50), activity))
 
 
+@pytest.mark.parametrize("rows", [1, 100])
+def test_whole_rows_where_connections_are_many(rows, monkeypatch):
+    calls = []
+    by_rows = event_synapses.forward_by_rows
+    monkeypatch.setattr(event_synapses, "forward_by_rows", lambda *a: calls.append(1) or by_rows(*a))
+    x = active((rows, 50), 0.1)
+    assert 0 < int((x != 0).sum()) <= 0.12 * x.numel()
+    assert_like_dense(wired(50, 40, round(BY_ROWS_FROM * 2000)), x)
+    assert len(calls) == (rows == 100)  # few events are not worth a matrix
+    assert_like_dense(wired(50, 40, round(BY_ROWS_FROM * 2000) - 1), x)
+    assert len(calls) == (rows == 100)
+
+
 def test_events_are_followed_up_to_a_share(monkeypatch):
     calls = []
     sums = event_synapses.weighted_sums
@@ -87,14 +100,19 @@ def test_events_are_followed_up_to_a_share(monkeypatch):
 
 
 def test_storage_follows_from_the_density():
-    sparse, dense = (
-        SparseLinear(wired(20, 20, round(400 * d)), kernel="events") for d in (DENSE_FROM - 0.01, DENSE_FROM)
+    few, many, most = (
+        SparseLinear(wired(20, 20, round(400 * density)), kernel="events")
+        for density in (BY_ROWS_FROM - 0.01, BY_ROWS_FROM, DENSE_FROM)
     )
-    assert (sparse.stores_dense, dense.stores_dense) == (False, True)
-    assert "connections of active sources; all connections where more than 8 %" in sparse.explain()
-    assert f"for events, a matrix from a density of {DENSE_FROM:g}" in sparse.explain()
-    assert "events times rows of the dense matrix" in dense.explain()
-    assert "dense, zeros included: the compiled loops know float32" in sparse.half().explain()
+    assert [layer.stores_dense for layer in (few, many, most)] == [False, False, True]
+    assert "product: connections of active sources; all connections where more than 8 %" in few.explain()
+    assert "product: rows of a matrix, made anew each time, of active sources; all connections where" in many.explain()
+    assert f"for events, a matrix from a density of {DENSE_FROM:g}" in few.explain()
+    assert "events times rows of the dense matrix; dense where more than 15 %" in most.explain()
+    assert "dense, zeros included: the compiled loops know float32" in few.half().explain()
+    assert SparseLinear(many.wiring, kernel="events", input_gradient="bfloat16").stores_dense
+    with pytest.raises(ValueError, match="'bfloat16' must go with dense products, got single synapses so few"):
+        SparseLinear(few.wiring, kernel="events", input_gradient="bfloat16")
 
 
 def test_silence_passes_nothing():

@@ -96,6 +96,31 @@ def test_tiles_that_are_kept_in_parts(monkeypatch):
     assert_same(*outcomes(wired(40, 30, 300), *arguments, needs_x=False))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rows", [31, 64, 100, 129])
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_sections(rows, dtype, n_threads, monkeypatch, threads):
+    """Neurons with many connections take them some at a time; some neurons have none in a section, or none at all."""
+    for name, value in {"_WIDTH": 32, "_STRETCH": 24, "_FEWEST_IN_SECTION": 4, "_FEWEST": 1}.items():
+        monkeypatch.setattr(synapse_product, name, value)
+    wiring = wired(130, 150, 3900)
+    few = Wiring(130, 151, *wiring.connections())
+    threads(n_threads)
+    for one in (wiring, few):
+        n_out = one.out_features
+        arguments = (
+            random(rows, 130, dtype=dtype),
+            random(3900, dtype=dtype, seed=2),
+            random(n_out, dtype=dtype, seed=3),
+        )
+        found = outcomes(one, *arguments)
+        assert_same(*found)
+        assert_same(*outcomes(one, *arguments, needs_x=False))
+        threads(1)
+        assert all(torch.equal(a, b) for a, b in zip(found[0], outcomes(one, *arguments)[0], strict=True))
+        threads(n_threads)
+
+
 def test_by_hand():
     """Weights go by target, then source: 0 ← 1 (2), 1 ← 0 (3), 1 ← 2 (5)."""
     synapses = Synapses(Wiring(3, 2, [1, 0, 1], [2, 1, 0]))

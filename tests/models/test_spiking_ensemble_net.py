@@ -12,6 +12,7 @@ from torch import nn
 
 from neuropil import data
 from neuropil.connect import Dense, Ensembles, ErdosRenyi, EventLinear, SparseLinear
+from neuropil.connect.storage import as_stored
 from neuropil.measure import count_parameters
 from neuropil.models import (
     TWINS,
@@ -108,8 +109,9 @@ def test_wirings_and_weights_are_those_of_the_rate_network(name, patches):
     if patches:
         pairs.append((spiking.features[0], rate.encoder))
     for ours, theirs in pairs:
-        expected = theirs.state_dict()
-        assert all(torch.equal(value, expected[key]) for key, value in ours.state_dict().items())
+        before = copy.deepcopy(ours.state_dict())
+        ours.load_state_dict(theirs.state_dict())  # however they are stored
+        assert all(torch.equal(value, before[key]) for key, value in ours.state_dict().items())
     for layer in spiking.sparse_layers():
         assert layer.kernel == "events"
     assert [layer.wiring for layer in spiking.sparse_layers()] == [layer.wiring for layer in rate.sparse_layers()]
@@ -265,7 +267,12 @@ def test_equals_a_loop_over_steps_with_masked_products(name, encoding, images):
             net.zero_grad()
             logits = seeded(net, images * scale)
             F.cross_entropy(logits, torch.arange(5)).backward()
-            found.append((logits, {name: parameter.grad.clone() for name, parameter in net.named_parameters()}))
+            of_weights = {name: parameter.grad.clone() for name, parameter in net.named_parameters()}
+            for name, layer in net.named_modules():
+                if isinstance(layer, SparseLinear):
+                    stored = as_stored(of_weights[f"{name}.weight"], layer.wiring, dense=False)
+                    of_weights[f"{name}.weight"] = stored
+            found.append((logits, of_weights))
         assert torch.equal(found[0][0], found[1][0])
         for key, gradient in found[0][1].items():
             torch.testing.assert_close(gradient, found[1][1][key], rtol=1e-9, atol=1e-12)

@@ -76,3 +76,23 @@ def weight_gradient(
             s, x = sources[event], values[event]
             for k in range(np.uint64(column_pointers[s]), np.uint64(column_pointers[s + 1])):
                 products[k] += x * g[np.uint32(targets[k])]
+
+
+@_compiled
+def spread(
+    weights: Array, column_pointers: Array, targets: Array, positions: Array, matrix: Array, first: int, last: int
+) -> None:
+    """Write the weights of sources ``first`` to ``last`` into their rows of a matrix ``[sources, targets]``."""
+    for s in range(first, last):
+        for k in range(np.uint64(column_pointers[s]), np.uint64(column_pointers[s + 1])):
+            matrix[s, np.uint32(targets[k])] = weights[np.uint32(positions[k])]
+
+
+@_compiled
+def collect(
+    weights: Array, column_pointers: Array, targets: Array, positions: Array, matrix: Array, first: int, last: int
+) -> None:
+    """Do the reverse of :func:`spread`."""
+    for s in range(first, last):
+        for k in range(np.uint64(column_pointers[s]), np.uint64(column_pointers[s + 1])):
+            weights[np.uint32(positions[k])] = matrix[s, np.uint32(targets[k])]

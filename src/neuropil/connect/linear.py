@@ -89,7 +89,7 @@ class SparseLinear(nn.Module):
     ) -> None:
         super().__init__()
         self._kernel, self._is_forced, self._built_on = choose_kernel(wiring, kernel, device), kernel != "auto", device
-        self._stores_dense = is_single(wiring) and self._kernel.stores_dense(wiring)
+        self._stores_dense = is_single(wiring) and self._kernel.stores_dense(wiring, input_gradient)
         check_input_gradient(
             "SparseLinear",
             input_gradient,

@@ -15,7 +15,7 @@ from neuropil.connect.needed import needed_of
 from neuropil.threads import in_parallel
 
 # share of the input that is not zero, above which the dense product is faster: see benchmarks/results
-_MOST_ACTIVE = 0.15
+MOST_ACTIVE = 0.15
 _SUPPORTED = (torch.float32, torch.float64)
 
 
@@ -116,14 +116,14 @@ class _EventLinear(torch.autograd.Function):
         sharpness: float,
     ) -> Tensor:
         x = x.contiguous()
-        events = find_events(x, most=_MOST_ACTIVE)
+        events = find_events(x, most=MOST_ACTIVE)
         ctx.events, ctx.has_bias, ctx.narrow = events, bias is not None, narrow
         ctx.sharpness = sharpness
         kept = x if events is None and ctx.needs_input_grad[1] else None
         ctx.save_for_backward(kept, weight, *((potentials, threshold) if ctx.needs_input_grad[0] else (None, None)))
         if events is None:
             return dense_product(x, weight, bias, narrow=narrow[0])
-        return _forward(events, weight, bias)
+        return forward_by_rows(events, weight.t().contiguous(), bias)
 
     @staticmethod
     @once_differentiable
@@ -141,24 +141,25 @@ class _EventLinear(torch.autograd.Function):
             if ctx.events is None:
                 of_weight = dense_product(gradient.t(), x.t(), narrow=ctx.narrow[0])
             else:
-                of_weight = _weight_gradient(ctx.events, gradient, weight.shape[1])
+                of_weight = weight_gradient_by_rows(ctx.events, gradient, weight.shape[1]).t()
         if ctx.has_bias and ctx.needs_input_grad[2]:
             of_bias = gradient.sum(0)
         return of_x, of_weight, of_bias, None, None, None, None
 
 
-def _forward(events: Events, weight: Tensor, bias: Tensor | None) -> Tensor:
+def forward_by_rows(events: Events, by_source: Tensor, bias: Tensor | None) -> Tensor:
+    """Return x Wᵀ + b from the events of x: rows of Wᵀ, ``[in_features, out_features]``, are added."""
     from neuropil.connect import event_loops
 
-    rows = len(events.pointers) - 1
-    y = weight.new_empty(rows, len(weight))
-    by_source = weight.detach().t().contiguous().numpy()
-    start = (torch.zeros_like(weight[:, 0]) if bias is None else bias.detach().contiguous()).numpy()
-    in_parallel(lambda first, last: event_loops.forward(*events, by_source, start, first, last, y.numpy()), rows)
+    rows, weights = len(events.pointers) - 1, by_source.detach().numpy()
+    y = by_source.new_empty(rows, by_source.shape[1])
+    start = (torch.zeros_like(by_source[0]) if bias is None else bias.detach().contiguous()).numpy()
+    in_parallel(lambda first, last: event_loops.forward(*events, weights, start, first, last, y.numpy()), rows)
     return y
 
 
-def _weight_gradient(events: Events, gradient: Tensor, in_features: int) -> Tensor:
+def weight_gradient_by_rows(events: Events, gradient: Tensor, in_features: int) -> Tensor:
+    """Return the gradient of Wᵀ, ``[in_features, out_features]``, from the events of x and the output's gradient."""
     from neuropil.connect import event_loops
 
     by_source = gradient.new_zeros(in_features, gradient.shape[1])
@@ -166,4 +167,4 @@ def _weight_gradient(events: Events, gradient: Tensor, in_features: int) -> Tens
     in_parallel(
         lambda first, last: event_loops.weight_gradient(*events, *arrays, first, last), gradient.shape[1], fewest=64
     )
-    return by_source.t()
+    return by_source

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from neuropil.connect.kernels import blocks, synapses
+from neuropil.connect.kernels import blocks, event_product, synapses
 from neuropil.connect.kernels.block_events import MOST_ACTIVE, event_blocks
 from neuropil.connect.kernels.block_layout import layout_of
 from neuropil.connect.kernels.event_product import event_linear
-from neuropil.connect.kernels.event_synapses import event_synapse_linear
+from neuropil.connect.kernels.event_synapses import BY_ROWS_FROM, event_synapse_linear, most_active
 from neuropil.connect.kernels.kernel import Kernel, is_single
 from neuropil.connect.needed import needed_of
 from neuropil.connect.wiring import Wiring
@@ -17,8 +17,8 @@ from neuropil.connect.wiring import Wiring
 if TYPE_CHECKING:
     from neuropil.connect.linear import SparseLinear
 
-# density of single synapses from which a dense matrix is faster: see benchmarks/results
-DENSE_FROM = 0.2
+# density of single synapses from which dense products are faster where too much is active: see benchmarks/results
+DENSE_FROM = 0.4
 
 
 def obstacle(wiring: Wiring) -> str | None:
@@ -49,9 +49,9 @@ def product(layer: "SparseLinear", x: Tensor) -> Tensor:
     )
 
 
-def stores_dense(wiring: Wiring) -> bool:
-    """Return whether single synapses are so many that rows of a dense matrix are added faster than they are."""
-    return wiring.density >= DENSE_FROM
+def stores_dense(wiring: Wiring, input_gradient: str) -> bool:
+    """Return whether dense products are faster, or wanted for the gradient of the input of not too few connections."""
+    return wiring.density >= (BY_ROWS_FROM if input_gradient == "bfloat16" else DENSE_FROM)
 
 
 def told(layer: "SparseLinear") -> str:
@@ -60,10 +60,16 @@ def told(layer: "SparseLinear") -> str:
         kind = "dense, zeros" if is_single(layer.wiring) else "all blocks, zeros"
         return f"{kind} included: {synapses.told_limits(layer)}"
     if not is_single(layer.wiring):
-        return f"blocks of active sources; all blocks where more than {100 * MOST_ACTIVE:g} % of the input is not zero"
+        return f"blocks of active sources; all blocks where more than {_percent(MOST_ACTIVE)}"
     if layer.synapses is None:
-        return "events times rows of the dense matrix; dense where more than 15 % of the input is not zero"
-    return "connections of active sources; all connections where more than 8 % of the input is not zero"
+        return f"events times rows of the dense matrix; dense where more than {_percent(event_product.MOST_ACTIVE)}"
+    density = layer.wiring.density
+    how = "rows of a matrix, made anew each time," if density >= BY_ROWS_FROM else "connections"
+    return f"{how} of active sources; all connections where more than {_percent(most_active(density))}"
+
+
+def _percent(most: float) -> str:
+    return f"{100 * most:g} % of the input is not zero"
 
 
 EVENTS = Kernel("events", obstacle, product, stores_dense, told)

@@ -21,6 +21,11 @@ def is_single(wiring: Wiring) -> bool:
     return wiring.block == (1, 1)
 
 
+def always(wiring: Wiring, input_gradient: str) -> bool:
+    """Return True."""
+    return True
+
+
 class Kernel(NamedTuple):
     """One way to compute a sparse layer.
 
@@ -28,12 +33,13 @@ class Kernel(NamedTuple):
         name: by which it can be forced.
         obstacle: says why a wiring cannot be computed, or None.
         product: x Wᵀ + b, ``[b, out_features]``, of a layer and its input ``[b, in_features]``.
-        stores_dense: says whether single synapses are stored as a dense matrix; larger blocks never are.
+        stores_dense: says whether single synapses are stored as a dense matrix, of a wiring and the way of its input
+            gradient; larger blocks never are.
         told: says in words how a layer is computed where it is now, for :meth:`SparseLinear.explain`.
     """
 
     name: str
     obstacle: Callable[[Wiring], str | None]
     product: Callable[["SparseLinear", Tensor], Tensor]
-    stores_dense: Callable[[Wiring], bool] = is_single
+    stores_dense: Callable[[Wiring, str], bool] = always
     told: Callable[["SparseLinear"], str] = told_nothing

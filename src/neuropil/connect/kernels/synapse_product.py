@@ -164,7 +164,7 @@ def gradients(
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of x and of the weights, empty where they are not needed; x is only for the latter's."""
     pointers, sources, column_pointers, targets, positions = synapses
-    if x is not None and needs_x and needs_weight:
+    if x is not None and needs_x and needs_weight and not _has_sections(gradient.shape[1], column_pointers, targets):
         return _both_gradients(gradient, x, weight, column_pointers, targets, positions)
     of_x = weight.new_empty((len(gradient), len(column_pointers) - 1) if needs_x else (0,))
     of_weight = weight.new_zeros(weight.shape if needs_weight else (0,))
@@ -181,13 +181,11 @@ def gradients(
 def _both_gradients(
     gradient: Tensor, x: Tensor, weight: Tensor, column_pointers: Tensor, targets: Tensor, positions: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients of x and of the weights, from one pass over the connections."""
+    """Return the gradients of x and of the weights, from one pass over connections that are not taken by sections."""
     loop, own = _loops().sums_and_products, _array(x)
     of_x, of_weight = weight.new_empty(x.shape), weight.new_zeros(weight.shape)  # the latter by column, for now
     arrays = column_pointers.numpy(), targets.numpy(), _array(moved("take", weight, positions))
-    # by sections there would be too few registers for sums and products
-    runs = _runs(gradient, column_pointers, targets, by_section=False)
-    for tiles, (row, rows, lanes, _, stretch) in _tiles(gradient, runs):
+    for tiles, (row, rows, lanes, _, stretch) in _tiles(gradient, _runs(gradient, column_pointers, targets)):
         given = tiles, gradient.shape[1], own, row, rows, *arrays, lanes, stretch
         in_parallel(partial(loop, *given, _array(of_x), of_weight.numpy()), len(targets), fewest=_FEWEST)
     return of_x, moved("put", of_weight, positions)
@@ -223,14 +221,22 @@ class _Run(NamedTuple):
     stretch: int
 
 
-def _runs(x: Tensor, pointers: Tensor, others: Tensor, *, by_section: bool = True) -> Iterator[_Run]:
+def _has_sections(n: int, pointers: Tensor, others: Tensor) -> bool:
+    """Return whether neurons have so many connections, with ``n`` others, that these are taken some at a time.
+
+    There are too few registers then for two things to be computed in one pass.
+    """
+    return len(others) >= _FEWEST_IN_SECTION * (len(pointers) - 1) * -(-n // _WIDTH)
+
+
+def _runs(x: Tensor, pointers: Tensor, others: Tensor) -> Iterator[_Run]:
     """Share the rows of x ``[b, n]`` out, which connections with these pointers and others read.
 
     How was measured with ``neuropil bench layers`` on 2,048 × 2,048 and 1,024 × 1,024.
     """
     rows, n = x.shape
     lanes, done = _BYTES // x.element_size(), 0
-    if by_section and len(others) >= _FEWEST_IN_SECTION * (len(pointers) - 1) * -(-n // _WIDTH):
+    if _has_sections(n, pointers, others):
         done = rows // (2 * lanes) * (2 * lanes)
         if done:
             yield _Run(0, done, 2 * lanes, _WIDTH, _STRETCH)

@@ -64,7 +64,7 @@ def told_limits(layer: "SparseLinear") -> str:
     )
 
 
-def stores_dense(wiring: Wiring) -> bool:
+def stores_dense(wiring: Wiring, input_gradient: str) -> bool:
     """Return False: there is no matrix."""
     return False
 

@@ -152,6 +152,24 @@ def test_own_groups_are_read_where_they_lie(monkeypatch):
     assert_same(outcome(wiring, "blocks", x), reference(wiring, x))
 
 
+@pytest.mark.parametrize("rows", [0, 1, 7])
+@pytest.mark.parametrize("by_onednn", [False, True])
+def test_groups_that_are_alike_are_one_batch(rows, by_onednn, monkeypatch):
+    monkeypatch.setattr(dense_product, "prefers_onednn", lambda x: False)
+    monkeypatch.setattr(block_product, "prefers_onednn", lambda x: by_onednn)
+    products, bmm = [], torch.bmm
+    monkeypatch.setattr(torch, "bmm", lambda *a, **k: products.append(1) or bmm(*a, **k))
+    for sizes, is_batch in (((24, 16), True), ((26, 16), False), ((24, 18), False)):
+        wiring = wire(("group", 1), p_inter=0.0, sizes=sizes)
+        assert layout_of(wiring).is_batch == is_batch
+        x = random(rows, sizes[0])
+        products.clear()
+        assert_same(outcome(wiring, "blocks", x), reference(wiring, x))
+        assert len(products) == (3 if is_batch and not by_onednn else 0)
+    for other in (wire(("group", 1), p_inter=0.2, sizes=(24, 16)), wire(("group", 1), "random", p_inter=0.0)):
+        assert not layout_of(other).is_batch
+
+
 @pytest.mark.parametrize("share", [0.1, 1.0])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_strided_inputs_and_gradients(kernel, share):
@@ -169,7 +187,7 @@ def test_strided_inputs_and_gradients(kernel, share):
 def test_by_onednn(block, monkeypatch):
     """As on processors with AVX-512, where it is the faster library."""
     wiring = wire(block)
-    monkeypatch.setattr(dense_product, "_prefers_onednn", lambda x: x.dtype == torch.float32 and x.numel() > 0)
+    monkeypatch.setattr(dense_product, "prefers_onednn", lambda x: x.dtype == torch.float32 and x.numel() > 0)
     for p_inter in (0.2, 0.0):
         wiring = wire(block, p_inter=p_inter)
         x = active(9, 26, 1.0, dtype=torch.float32)

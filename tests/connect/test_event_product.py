@@ -292,7 +292,7 @@ def test_autocast_leaves_float64_alone():
 
 @pytest.mark.parametrize("has_onednn", [True, False])
 def test_autocast_to_another_type_is_none(has_onednn, monkeypatch):
-    monkeypatch.setattr("neuropil.connect.kernels.dense_product._prefers_onednn", lambda x: has_onednn)
+    monkeypatch.setattr("neuropil.connect.kernels.dense_product.prefers_onednn", lambda x: has_onednn)
     arguments = active((8, 12), 0.5, dtype=torch.float32), random(5, 12, dtype=torch.float32), None
     plain = outcome(event_linear, *arguments)
     with torch.autocast("cpu", torch.float16):
@@ -472,7 +472,7 @@ def test_dense_product_of_any_strides(sizes, dtype, monkeypatch):
             expected = view(x) @ view(weight).t() + (0 if b is None else b)
             for prefers in (lambda x: x.dtype == torch.float32 and x.numel() > 0, lambda x: False):
                 with monkeypatch.context() as patch:
-                    patch.setattr("neuropil.connect.kernels.dense_product._prefers_onednn", prefers)
+                    patch.setattr("neuropil.connect.kernels.dense_product.prefers_onednn", prefers)
                     found = dense_product(view(x), view(weight), b)
                 torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * max(1, n_in) ** 0.5)
     torch.testing.assert_close(dense_product(x, x), x @ x.t(), rtol=tolerance, atol=tolerance * max(1, n_in) ** 0.5)

@@ -68,6 +68,18 @@ class BlockLayout:
         starts, lengths = np.array(self.targets, dtype=np.int64).T
         return np.ascontiguousarray(starts), np.ascontiguousarray(lengths)
 
+    @cached_property
+    def is_batch(self) -> bool:
+        """Whether rows of blocks are alike, and each reads and writes the neurons that follow the last one's."""
+        if self.runs is None or self.targets is None or not self.is_partition:
+            return False
+        firsts = np.arange(self.n) * (self.n_sources // self.n)
+        return (
+            self.n_sources % self.n == 0
+            and self.targets == [(first * self.rows, self.rows) for first in range(self.n)]
+            and self.runs == firsts.tolist()
+        )
+
     @property
     def sizes(self) -> list[int]:
         """Number of columns that each row of blocks reads."""

@@ -1,7 +1,8 @@
 """The three products of a layer of blocks, without autograd: output, gradient of the weights, gradient of the input.
 
 Each row of blocks is one dense product with the columns that it reads. Where these are neighbours, they are read where
-they lie; else they are copied first, so many at a time that they stay in a cache.
+they lie; else they are copied first, so many at a time that they stay in a cache. Where all are alike, as groups
+without connections between them are, they are one batched product.
 
 Rows of blocks write *positions*. Where the targets of each are neighbours, these are the targets themselves.
 """
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from neuropil.connect.kernels.block_layout import BlockLayout
-from neuropil.connect.kernels.dense_product import multiply_into
+from neuropil.connect.kernels.dense_product import multiply_into, prefers_onednn
 from neuropil.threads import in_parallel
 
 _MOST_ROWS = 1024  # of the input at a time
@@ -43,6 +44,9 @@ def multiply(
         narrow: multiply in bfloat16; see :func:`multiply_into`.
     """
     y = x.new_empty(len(x), layout.n_positions)
+    if _pays_as_batch(layout, x, narrow):
+        torch.bmm(_batch(layout, x), weight.view(layout.n, -1, layout.rows), out=_batch(layout, y))
+        return y, None
     parts, pieces = _parts(layout, len(x)), None
     for part in parts:
         pieces = _read(layout, x, part)
@@ -70,6 +74,8 @@ def weight_gradient(
         kept: what :func:`multiply` has copied.
         narrow: multiply in bfloat16; see :func:`multiply_into`.
     """
+    if x is not None and _pays_as_batch(layout, x, narrow):
+        return torch.bmm(_batch(layout, x).transpose(1, 2), _batch(layout, gradient)).view(-1, layout.rows)
     writes_all = len(gradient) > 0 and (layout.targets is None or layout.shape[0] == layout.n * layout.rows)
     make = gradient.new_empty if writes_all else gradient.new_zeros
     of_weight = make(len(layout.sources), layout.rows)
@@ -93,6 +99,10 @@ def input_gradient(layout: BlockLayout, gradient: Tensor, weight: Tensor, *, nar
     in_place = layout.runs is not None and layout.is_partition
     make = gradient.new_empty if layout.runs is None or in_place else gradient.new_zeros
     of_x = make(len(gradient), layout.n_sources)
+    if _pays_as_batch(layout, gradient, narrow):
+        by_target = weight.view(layout.n, -1, layout.rows).transpose(1, 2)
+        torch.bmm(_batch(layout, gradient), by_target, out=_batch(layout, of_x))
+        return of_x
     for part in _parts(layout, len(gradient)):
         rows = of_x[part.first : part.last]
         if layout.runs is None:
@@ -106,6 +116,16 @@ def input_gradient(layout: BlockLayout, gradient: Tensor, weight: Tensor, *, nar
             _silence_nobody(layout, pieces, part)
             _add_back(layout, flat, part, rows)
     return of_x
+
+
+def _pays_as_batch(layout: BlockLayout, x: Tensor, narrow: bool) -> bool:
+    """Return whether all rows of blocks may be one product of the library that computes such products."""
+    return layout.is_batch and not narrow and not prefers_onednn(x)
+
+
+def _batch(layout: BlockLayout, x: Tensor) -> Tensor:
+    """Return what rows of blocks that are alike read or write, ``[row of blocks, r, neurons]``, where it lies."""
+    return x.view(len(x), layout.n, x.shape[1] // layout.n).transpose(0, 1)
 
 
 def _parts(layout: BlockLayout, rows: int) -> list[Part]:

@@ -25,7 +25,7 @@ def dense_product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, narr
     if narrow:
         product = torch.mm(x.to(torch.bfloat16), weight.to(torch.bfloat16).t()).to(x.dtype)
         return product if bias is None else product.add_(bias)
-    if _prefers_onednn(x) and weight.numel():
+    if prefers_onednn(x) and weight.numel():
         x, weight = _packed(x), _packed(weight)
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
     with torch.autocast(x.device.type, enabled=False):
@@ -42,7 +42,7 @@ def multiply_into(out: Tensor, a: Tensor, b: Tensor, *, add: bool = False, narro
         add: whether to add.
         narrow: multiply in bfloat16, with sums in float32 that are rounded to bfloat16 at the end.
     """
-    if narrow or _prefers_onednn(a):
+    if narrow or prefers_onednn(a):
         if narrow:
             product = torch.mm(a.to(torch.bfloat16), b.to(torch.bfloat16))
         else:  # it takes matrices as they are only where nothing lies between their rows
@@ -62,7 +62,7 @@ def _packed(matrix: Tensor) -> Tensor:
     return matrix if matrix.is_contiguous() or matrix.t().is_contiguous() else matrix.contiguous()
 
 
-def _prefers_onednn(x: Tensor) -> bool:
+def prefers_onednn(x: Tensor) -> bool:
     """Whether oneDNN is faster than PyTorch's default library by more than a copy of the result takes."""
     if x.dtype != torch.float32 or x.device.type != "cpu" or not x.numel() or not _has_onednn():
         return False

@@ -3,6 +3,7 @@
 A pattern draws a :class:`Wiring`; a :class:`SparseLinear` computes it; :func:`sparsify` puts it into a model.
 """
 
+from neuropil.connect.conv import SparseConv2d, filters
 from neuropil.connect.convert import densify, sparsify
 from neuropil.connect.densities import layer_densities
 from neuropil.connect.ensembles import Ensembles
@@ -24,9 +25,11 @@ __all__ = [
     "Pattern",
     "ScaleFree",
     "SmallWorld",
+    "SparseConv2d",
     "SparseLinear",
     "Wiring",
     "densify",
+    "filters",
     "layer_densities",
     "sparsify",
 ]

@@ -3,10 +3,12 @@
 import copy
 import difflib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from neuropil.connect.conv import SparseConv2d
 from neuropil.connect.linear import SparseLinear
 from neuropil.connect.pattern import Pattern
 from neuropil.connect.wiring import Wiring
@@ -23,13 +25,15 @@ def sparsify(
 ) -> nn.Module:
     """Return a copy of a model in which every ``nn.Linear`` has become a :class:`SparseLinear`.
 
-    Subclasses of ``nn.Linear`` stay as they are: whoever wrote them may read their weights directly, as
-    PyTorch's attention does. Hooks on a converted layer are not taken over.
+    Every ``nn.Conv2d`` becomes a :class:`SparseConv2d`, in which a pattern connects channels: a connection is a whole
+    filter. Those with groups, or padded with anything but zeros on either side alike, stay as they are. So do
+    subclasses of either: whoever wrote them may read their weights directly, as PyTorch's attention does. Hooks on a
+    converted layer are not taken over.
 
     Args:
         model: any module; it is not changed. An ``nn.Linear`` itself gives a ``SparseLinear``.
         pattern: how every layer is wired, or one pattern or one wiring for each layer by name; layers that are not
-            named stay dense.
+            named stay dense. A wiring of a convolution may be from channels, or from taps.
         skip: names of layers, or of modules that contain them, that stay dense.
         keep_weights: take the live weights and the biases over, instead of drawing new ones.
         kernel: as for :class:`SparseLinear`.
@@ -51,40 +55,28 @@ def sparsify(
     check_names("sparsify", model, (*skip, *(pattern if isinstance(pattern, Mapping) else ())))
     if isinstance(pattern, Mapping):
         for name in pattern:
-            if type(model.get_submodule(name)) is not nn.Linear:
-                kind = type(model.get_submodule(name)).__name__
-                raise ValueError(
-                    f"sparsify: every name in pattern must be that of an nn.Linear, got {name!r}, a {kind}"
-                )
+            if not _can_be_sparse(layer := model.get_submodule(name)):
+                told = "an nn.Linear or an nn.Conv2d without groups, padded with zeros"
+                kind = type(layer).__name__
+                raise ValueError(f"sparsify: every name in pattern must be that of {told}, got {name!r}, a {kind}")
 
     # wirings and weights never share numbers: each gets a stream of its own
     wiring_stream, weight_stream = (torch.Generator().manual_seed(
         int(torch.randint(2**62, (), generator=generator, device="cpu"))) for _ in range(2))  # fmt: skip
-    replaced: dict[str, SparseLinear] = {}
+    replaced: dict[str, nn.Module] = {}
     for name, layer in model.named_modules():
         chosen = pattern.get(name) if isinstance(pattern, Mapping) else pattern
-        if type(layer) is not nn.Linear or chosen is None or is_inside(name, skip):
+        if not isinstance(layer, nn.Linear | nn.Conv2d) or not _can_be_sparse(layer):
+            continue
+        if chosen is None or is_inside(name, skip):
             continue
         check_not_shared("sparsify", model, name, layer.weight)
         try:
-            wiring = _wiring(chosen, layer, wiring_stream)
+            replaced[name] = _sparse(layer, chosen, wiring_stream, weight_stream, kernel, keep_weights=keep_weights)
         except ValueError as error:
             raise ValueError(f"sparsify: layer {name!r}: {error}") from error
-        sparse = SparseLinear(
-            wiring,
-            bias=layer.bias is not None,
-            kernel=kernel,
-            generator=weight_stream,
-            device=layer.weight.device,
-            dtype=layer.weight.dtype,
-        )
-        if keep_weights:
-            sparse.copy_dense_weight(layer.weight)
-        _take_bias(layer, sparse, values=keep_weights)
-        sparse.weight.requires_grad_(layer.weight.requires_grad)
-        replaced[name] = sparse.train(layer.training)
     if not replaced:
-        raise ValueError("sparsify: the model must have an nn.Linear that is not skipped, got none")
+        raise ValueError("sparsify: the model must have an nn.Linear or nn.Conv2d that is not skipped, got none")
     sparse_model = _with_layers(model, replaced)
     for module in sparse_model.modules():
         if isinstance(module, nn.TransformerEncoderLayer):
@@ -96,8 +88,8 @@ def sparsify(
 def densify(model: nn.Module) -> nn.Module:
     """Return a copy of a model in which every :class:`SparseLinear` has become the ``nn.Linear`` of equal output.
 
-    Weights are kept, zero where nothing connected. A ``SparseLinear`` itself gives an ``nn.Linear``; a model
-    without sparse layers gives an equal copy.
+    Every :class:`SparseConv2d` becomes an ``nn.Conv2d``. Weights are kept, zero where nothing connected. A
+    ``SparseLinear`` itself gives an ``nn.Linear``; a model without sparse layers gives an equal copy.
 
     Example:
         >>> from neuropil.connect import ErdosRenyi
@@ -109,20 +101,73 @@ def densify(model: nn.Module) -> nn.Module:
     """
     replaced: dict[str, nn.Module] = {}
     for name, layer in model.named_modules():
-        if isinstance(layer, SparseLinear):
-            dense = nn.Linear(
-                layer.in_features,
-                layer.out_features,
-                bias=layer.bias is not None,
-                device=layer.weight.device,
-                dtype=layer.weight.dtype,
-            )
-            with torch.no_grad():
-                dense.weight.copy_(layer.dense_weight())
-            _take_bias(layer, dense, values=True)
-            dense.weight.requires_grad_(layer.weight.requires_grad)
-            replaced[name] = dense.train(layer.training)
+        if isinstance(layer, SparseConv2d):
+            sizes = {key: getattr(layer, key) for key in ("kernel_size", "stride", "padding", "dilation")}
+            convolution = nn.Conv2d(layer.in_channels, layer.out_channels, **sizes, **_kind(layer.synapses))
+            replaced[name] = _dense(layer.synapses, convolution, layer.dense_weight())
+        elif isinstance(layer, SparseLinear) and not is_inside(name, tuple(replaced)):
+            linear = nn.Linear(layer.in_features, layer.out_features, **_kind(layer))
+            replaced[name] = _dense(layer, linear, layer.dense_weight())
     return _with_layers(model, replaced)
+
+
+def _can_be_sparse(layer: nn.Module) -> bool:
+    """Return whether a layer is one that :func:`sparsify` knows."""
+    if type(layer) is nn.Conv2d:
+        return layer.groups == 1 and layer.padding_mode == "zeros" and _padding(layer) is not None
+    return type(layer) is nn.Linear
+
+
+def _padding(layer: nn.Conv2d) -> tuple[int, int] | None:
+    """Return how much a convolution pads on either side; None where the sides differ."""
+    if not isinstance(layer.padding, str):
+        return layer.padding[0], layer.padding[1]
+    if layer.padding == "valid":
+        return 0, 0
+    height, width = (d * (size - 1) for d, size in zip(layer.dilation, layer.kernel_size, strict=True))
+    return None if height % 2 or width % 2 else (height // 2, width // 2)
+
+
+def _kind(layer: nn.Linear | nn.Conv2d | SparseLinear) -> dict[str, Any]:
+    """Return the arguments of a layer that is to have a bias where this one has, on its device and in its type."""
+    return {"bias": layer.bias is not None, "device": layer.weight.device, "dtype": layer.weight.dtype}
+
+
+def _sparse(
+    layer: nn.Linear | nn.Conv2d,
+    chosen: Pattern | Wiring,
+    wiring_stream: torch.Generator,
+    weight_stream: torch.Generator,
+    kernel: str,
+    *,
+    keep_weights: bool,
+) -> nn.Module:
+    """Return the sparse layer of a dense one."""
+    settings = {**_kind(layer), "kernel": kernel, "generator": weight_stream}
+    sparse: SparseLinear | SparseConv2d
+    if isinstance(layer, nn.Conv2d):
+        sizes = {key: getattr(layer, key) for key in ("kernel_size", "stride", "dilation")}
+        wiring = _wiring(chosen, layer.in_channels, layer.out_channels, wiring_stream, taps=layer.weight[0].numel())
+        sparse = SparseConv2d(wiring, layer.in_channels, padding=_padding(layer) or 0, **sizes, **settings)
+        synapses = sparse.synapses
+    else:
+        sparse = synapses = SparseLinear(
+            _wiring(chosen, layer.in_features, layer.out_features, wiring_stream), **settings
+        )
+    if keep_weights:
+        synapses.copy_dense_weight(layer.weight.flatten(1))
+    _take_bias(layer, synapses, values=keep_weights)
+    synapses.weight.requires_grad_(layer.weight.requires_grad)
+    return sparse.train(layer.training)
+
+
+@torch.no_grad()
+def _dense(sparse: SparseLinear, dense: nn.Linear | nn.Conv2d, weight: Tensor) -> nn.Module:
+    """Return a dense layer with the weights of a sparse one."""
+    dense.weight.copy_(weight)
+    _take_bias(sparse, dense, values=True)
+    dense.weight.requires_grad_(sparse.weight.requires_grad)
+    return dense.train(sparse.training)
 
 
 def _with_layers(model: nn.Module, layers: Mapping[str, nn.Module]) -> nn.Module:
@@ -146,11 +191,17 @@ def is_inside(name: str, modules: tuple[str, ...]) -> bool:
     return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
-def _wiring(chosen: Pattern | Wiring, layer: nn.Linear, generator: torch.Generator) -> Wiring:
+def _wiring(
+    chosen: Pattern | Wiring, sources: int, targets: int, generator: torch.Generator, *, taps: int | None = None
+) -> Wiring:
+    """Return the wiring of a layer of so many source and target neurons, or of channels that have so many taps."""
     if not isinstance(chosen, Wiring):
-        return chosen.wire(layer.in_features, layer.out_features, generator=generator)
-    if chosen.shape != (layer.out_features, layer.in_features):
-        raise ValueError(f"its wiring must be from {layer.in_features} to {layer.out_features} neurons, got {chosen!r}")
+        return chosen.wire(sources, targets, generator=generator)
+    if chosen.shape not in ((targets, sources), (targets, taps)):
+        neurons = (
+            f"{sources} to {targets} neurons" if taps is None else f"{sources} channels or {taps} taps to {targets}"
+        )
+        raise ValueError(f"its wiring must be from {neurons}, got {chosen!r}")
     return chosen
 
 

@@ -4,6 +4,7 @@ from neuropil.train.checkpoint import CheckpointError, CheckpointMismatchError
 from neuropil.train.firing_rates import RatePenalty, RateSchedule
 from neuropil.train.fit import Result, evaluate, evaluate_test, fit
 from neuropil.train.memory import PeakMemory, keep_memory
+from neuropil.train.probes import Probe
 from neuropil.train.run import Run, RunError
 from neuropil.train.subnormals import flush_subnormals
 
@@ -11,6 +12,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointMismatchError",
     "PeakMemory",
+    "Probe",
     "RatePenalty",
     "RateSchedule",
     "Result",

@@ -3,9 +3,10 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -22,6 +23,7 @@ from neuropil.rewire import Event, Rewirer, TopKast
 from neuropil.train.firing_rates import RatePenalty
 from neuropil.train.memory import PeakMemory, keep_memory
 from neuropil.train.precision import PRECISIONS, Precision, computing_in
+from neuropil.train.probes import Probe, Probing
 from neuropil.train.run import Run
 from neuropil.train.subnormals import flush_subnormals
 from neuropil.units import Unit
@@ -51,12 +53,14 @@ class Result:
         status: ``finished``, or ``diverged`` where the loss was no longer a finite number.
         history: one record an epoch, as in ``metrics.jsonl``.
         test_loss, test_accuracy: on the test set after the last epoch, accuracy in [0, 1]; None if it diverged.
+        probes: what probes have recorded, as in ``probes.jsonl``: epoch, perhaps step, probe, value.
     """
 
     status: Literal["finished", "diverged"]
     history: list[dict[str, Any]] = field(default_factory=list)
     test_loss: float | None = None
     test_accuracy: float | None = None
+    probes: list[dict[str, Any]] = field(default_factory=list)
 
 
 def fit(
@@ -74,6 +78,7 @@ def fit(
     run: Run | None = None,
     rewirer: Rewirer | TopKast | None = None,
     rate_penalty: RatePenalty | None = None,
+    probes: Sequence[Probe] = (),
 ) -> Result:
     """Train a classifier, measure it on the validation split after each epoch, and on the test set once, at the end.
 
@@ -101,6 +106,8 @@ def fit(
         rewirer: rewires the model, one step after each of the optimizer; it is told how long training is. The penalty
             of a :class:`neuropil.rewire.TopKast` is added to what is minimized, not to the loss that is told.
         rate_penalty: draws spiking neurons towards a firing rate; likewise.
+        probes: measures that are recorded on the way. Training is the same, bit for bit, with and without them; the
+            seconds of an epoch are told without theirs, its memory with.
 
     Returns:
         The history and the test figures. A loss that is not finite stops the run, with status ``diverged``.
@@ -127,23 +134,27 @@ def fit(
     if rewirer is not None:
         rewirer.set_length(epochs=epochs, steps_per_epoch=-(-len(dataset.train) // batch_size))
     done = run.restore(model, optimizer, scheduler, rewirer) if run else 0
-    result = Result("finished", run.metrics() if run else [])
+    result = Result("finished", run.metrics() if run else [], probes=run.probes() if run else [])
     n_samples = _samples_at_once(model, batch_size)
+    probing = Probing(probes, model, dataset, seed)
+    if done == 0 and not result.probes:
+        probing.after_epoch(0)
 
     warned: set[str] = set()
     for epoch in range(done + 1, epochs + 1):
-        started = time.perf_counter()
+        started, probed = time.perf_counter(), probing.seconds
         penalized = rate_penalty.due(epoch, epochs) if rate_penalty else nullcontext()
         with _seeded(device, seed, epoch), computing_in(precision), penalized:
             events: list[Event] = []
             trained = _train_epoch(
                 model, dataset, optimizer, loss, batch_size, autocast, clip_norm, stream(seed, "order", epoch),
-                rewirer, rate_penalty, events,
+                rewirer, rate_penalty, events, partial(_after_step, probing, epoch, dataset, batch_size),
             )  # fmt: skip
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started - (probing.seconds - probed)
         if trained is None:
             logger.warning("the loss is no longer a finite number in epoch %d: stopped", epoch)
             result.status = "diverged"
+            _keep_probes(probing, result, run)
             break
         record: dict[str, Any] = {"epoch": epoch, "train_loss": trained[0], "train_accuracy": trained[1]}
         if dataset.validation is not None:
@@ -160,6 +171,8 @@ def fit(
         if scheduler is not None:
             scheduler.step()
         result.history.append(record)
+        probing.after_epoch(epoch)
+        _keep_probes(probing, result, run)
         if run is not None:
             run.append(record)
             run.append_events(epoch, events)
@@ -240,10 +253,11 @@ def _train_epoch(
     rewirer: Rewirer | TopKast | None,
     rate_penalty: RatePenalty | None,
     events: list[Event],
+    after_step: Callable[[int], None],
 ) -> tuple[float, float] | None:
     """Train on every image once; return mean loss and accuracy on the way, or None if the loss diverged.
 
-    What rewiring did is added to ``events``.
+    What rewiring did is added to ``events``; ``after_step`` is called with the number of each step, from 1 on.
     """
     device = next(model.parameters()).device
     model.train()
@@ -264,12 +278,25 @@ def _train_epoch(
         optimizer.step()
         if rewirer is not None:
             events += rewirer.step()
+        after_step(step)
         total += value.detach() * len(labels)
         correct += (logits.argmax(1) == labels).sum()
         if step % _LOSS_CHECK_STEPS == 0 and not math.isfinite(float(total)):
             return None
     mean = float(total) / len(dataset.train)
     return (mean, int(correct) / len(dataset.train)) if math.isfinite(mean) else None
+
+
+def _after_step(probing: Probing, epoch: int, dataset: Dataset, batch_size: int, step: int) -> None:
+    """Take the probes that are due after a step of an epoch."""
+    probing.after_step(epoch, (epoch - 1) * -(-len(dataset.train) // batch_size) + step)
+
+
+def _keep_probes(probing: Probing, result: Result, run: Run | None) -> None:
+    taken = probing.taken()
+    result.probes += taken
+    if run is not None:
+        run.append_probes(taken)
 
 
 def _activity(

@@ -22,7 +22,7 @@ from neuropil.train.environment import DECISIVE, describe_environment
 logger = logging.getLogger(__name__)
 
 _KEPT_CHECKPOINTS = 2
-_METRICS, _REWIRING = "metrics.jsonl", "rewiring.jsonl"
+_METRICS, _REWIRING, _PROBES = "metrics.jsonl", "rewiring.jsonl", "probes.jsonl"
 
 
 class RunError(ValueError):
@@ -32,7 +32,8 @@ class RunError(ValueError):
 class Run:
     """A run folder: ``recipe.yaml``, ``environment.json``, ``metrics.jsonl``, checkpoints and ``summary.json``.
 
-    Where a network is rewired, ``rewiring.jsonl`` says what each event did to each layer.
+    Where a network is rewired, ``rewiring.jsonl`` says what each event did to each layer; where there are probes,
+    ``probes.jsonl`` what they measured.
 
     Opening a folder that does not exist makes it. Opening one that does goes on with it, provided that it was made
     by the same recipe.
@@ -79,6 +80,10 @@ class Run:
         """Return one record an epoch; a last line that was cut off by a kill is left out."""
         return read_records(self.folder / _METRICS)
 
+    def probes(self) -> list[dict[str, Any]]:
+        """Return what probes have recorded; a last line that was cut off by a kill is left out."""
+        return read_records(self.folder / _PROBES)
+
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one record to the metrics."""
         _append(self.folder / _METRICS, [record])
@@ -87,6 +92,11 @@ class Run:
         """Add what rewiring did in an epoch."""
         if events:
             _append(self.folder / _REWIRING, [{"epoch": epoch, **event.as_record()} for event in events])
+
+    def append_probes(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Add what probes measured."""
+        if records:
+            _append(self.folder / _PROBES, records)
 
     def save(
         self,
@@ -129,7 +139,7 @@ class Run:
                 path.rename(path.with_name(path.name + ".damaged"))
                 way_out = "going on from the one before" if self._checkpoints() else "starting anew"
                 logger.warning("%s: %s; %s", self.folder, error, way_out)
-        for path in (self.folder / _METRICS, self.folder / _REWIRING):
+        for path in (self.folder / _METRICS, self.folder / _REWIRING, self.folder / _PROBES):
             if path.exists() or (epoch and path.name == _METRICS):
                 kept = [record for record in read_records(path) if record.get("epoch", 0) <= epoch]
                 _write(path, "".join(json.dumps(record) + "\n" for record in kept))

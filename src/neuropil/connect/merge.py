@@ -273,6 +273,12 @@ def move_rows(values: NDArray[Any], origin: IntArray) -> None:
         values: of integers, any other type is to be viewed as such, ``[rows, columns]``.
         origin: int32 ``[rows]``, ascending but for −1.
     """
+    if values.shape[1] == 1:  # a copy of single numbers takes less than two passes over them
+        numbers = values[:, 0]
+        before = numbers.copy()
+        for row in range(len(origin)):
+            numbers[row] = before[origin[row]] if origin[row] >= 0 else 0
+        return
     # what moves up leaves room for what follows; what moves down, for what comes before
     for row in range(len(origin)):
         source = origin[row]

@@ -69,6 +69,25 @@ def test_any_size(height, width, stride, other_stride, padding, dilation, block,
     assert_convolves(layer, random(batch, 6, 9, 8))
 
 
+@pytest.mark.parametrize("block", [("group", 1), (2, 3), ("group", "group")])
+@pytest.mark.parametrize("grouping", ["index", "random"])
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_blocks_of_filters_without_a_matrix_of_patches(block, grouping, kernel_size, monkeypatch):
+    wiring = Ensembles(n_groups=2, p_inter=0.3, block=block, grouping=grouping).wire(
+        6, 8, generator=stream(0, "wiring")
+    )
+    layer = SparseConv2d(wiring, 6, kernel_size, kernel="blocks", padding=1, stride=2, dtype=torch.float64)
+    layer.synapses.set_silent(torch.arange(wiring.n_blocks) % 3 == 0)
+    x = random(2, 6, 7, 7)
+    watched = layer.synapses.register_forward_hook(lambda *_: None)
+    expected = layer(x)
+    watched.remove()
+    monkeypatch.setattr(F, "unfold", None)
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-10)
+    layer.synapses.set_silent(None)
+    assert_convolves(layer, x)
+
+
 @pytest.mark.parametrize("kernel", ["synapses", "events", "masked"])
 def test_unstructured_taps(kernel):
     wiring = ErdosRenyi(0.2).wire(6 * 9, 8, generator=stream(0, "wiring"))
@@ -89,6 +108,13 @@ def test_filters(block):
     assert_kernels_agree(wiring)
 
 
+def test_chooses_a_kernel():
+    wide = Ensembles(n_groups=2, block=("group", 1)).wire(64, 64)
+    assert SparseConv2d(wide, 64, 3).synapses.kernel == "blocks"
+    assert SparseConv2d(ErdosRenyi(0.1).wire(576, 128), 64, 3).synapses.kernel == "masked"
+    assert SparseConv2d(ErdosRenyi(0.1).wire(576, 128), 64, 3, kernel="synapses").synapses.kernel == "synapses"
+
+
 def test_by_hand():
     layer = SparseConv2d(Wiring(2, 1, [0], [1]), 2, 2, bias=False)
     with torch.no_grad():
@@ -102,8 +128,10 @@ def test_contract():
 
 
 @pytest.mark.parametrize("grow", [Gradient(), Hebbian()])
-def test_rewires_whole_filters(grow):
-    layer = build(block=(1, 1), padding=1)
+@pytest.mark.parametrize("kernel", ["masked", "blocks"])
+def test_rewires_whole_filters(grow, kernel):
+    layer = build(block=(1, 1), padding=1, kernel=kernel)
+    layer(random(4, 6, 5, 5))
     net = nn.Sequential(layer, nn.ReLU(), nn.Flatten(), nn.Linear(8 * 25, 3).double())
     optimizer = torch.optim.Adam(net.parameters())
     before = layer.wiring
@@ -116,6 +144,8 @@ def test_rewires_whole_filters(grow):
     assert layer.wiring.n_connections == before.n_connections
     taps = layer.wiring.mask().view(8, 6, 9)
     assert torch.equal(taps.any(2), taps.all(2))
+    net.zero_grad()
+    assert_convolves(layer, random(4, 6, 5, 5))
 
 
 def test_checkpoints_and_costs():

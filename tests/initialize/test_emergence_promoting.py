@@ -143,8 +143,8 @@ def test_the_cap_lowers_the_whole_profile(alpha, used):
 
 
 def test_batch_normalization_takes_scales_out():
-    layers = [nn.Linear(8, 8, bias=False), nn.BatchNorm1d(8, eps=0.0), nn.ReLU(), nn.Linear(8, 8, bias=False)]
-    model = nn.Sequential(*layers, nn.BatchNorm1d(8, eps=0.0), nn.ReLU(), nn.Linear(8, 3)).double()
+    layers = [nn.Linear(8, 8, bias=False), nn.BatchNorm1d(8, eps=1e-30), nn.ReLU(), nn.Linear(8, 8, bias=False)]
+    model = nn.Sequential(*layers, nn.BatchNorm1d(8, eps=1e-30), nn.ReLU(), nn.Linear(8, 3)).double()
     nn.init.zeros_(model[-1].bias)
     x = torch.randn(30, 8, generator=stream(0), dtype=torch.float64)
     before = model(x).detach()

@@ -14,13 +14,16 @@ from neuropil.initialize.fan_in import (
     xavier_uniform_,
 )
 from neuropil.initialize.layers import weight_layers
+from neuropil.initialize.lsuv import LayerVariance, lsuv_
 from neuropil.initialize.orthogonal import orthogonal_
 
 __all__ = [
     "EmergenceProfile",
     "LayerScale",
+    "LayerVariance",
     "kaiming_normal_",
     "kaiming_uniform_",
+    "lsuv_",
     "orthogonal_",
     "promote_emergence_",
     "reset_",

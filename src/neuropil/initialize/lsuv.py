@@ -42,7 +42,7 @@ def lsuv_(
 ) -> tuple[LayerVariance, ...]:
     """Start layers orthogonally, then, in forward order, divide weights by the deviation of the layer's output.
 
-    W ← W / √Var(y) until Var(y) is within ``tolerance`` of 1, y being the output of the layer (before what is non-linear)
+    W ← W / √Var(y) until Var(y) is within ``tolerance`` of 1, y being the layer's output (before what is non-linear)
     over all samples, neurons and places. Neurons that read nobody do not count. Without a bias one division is exact.
 
     All layers are scaled within one forward pass, in evaluation mode and without gradients: dropout is off, and batch

@@ -5,6 +5,8 @@ for a layer work on ``nn.Linear``, ``nn.Conv2d`` and :class:`neuropil.connect.Sp
 model find its layers by :func:`weight_layers`.
 """
 
+from neuropil.initialize.critical import critical_gain, critical_normal_
+from neuropil.initialize.depth_to_width import DepthToWidth, depth_to_width
 from neuropil.initialize.emergence_promoting import EmergenceProfile, LayerScale, promote_emergence_
 from neuropil.initialize.fan_in import (
     kaiming_normal_,
@@ -16,16 +18,24 @@ from neuropil.initialize.fan_in import (
 from neuropil.initialize.layers import weight_layers
 from neuropil.initialize.lsuv import LayerVariance, lsuv_
 from neuropil.initialize.orthogonal import orthogonal_
+from neuropil.initialize.rank import RankReached, effective_rank, rank_controlled_
 
 __all__ = [
+    "DepthToWidth",
     "EmergenceProfile",
     "LayerScale",
     "LayerVariance",
+    "RankReached",
+    "critical_gain",
+    "critical_normal_",
+    "depth_to_width",
+    "effective_rank",
     "kaiming_normal_",
     "kaiming_uniform_",
     "lsuv_",
     "orthogonal_",
     "promote_emergence_",
+    "rank_controlled_",
     "reset_",
     "weight_layers",
     "xavier_normal_",

@@ -61,8 +61,10 @@ def rank_controlled_(
 
     On a sparse wiring the rank of a matrix cannot be set exactly. There the matrix is projected in turn onto the
     spectrum and onto the wiring, ``n_projections`` times, ending with the wiring, which is exact; how far the rank is
-    from what was asked for is returned. The thinner the wiring, the farther: judge by ``effective_rank``. The norm
-    is that of the masked draw, for the layer as a whole and not for each neuron.
+    from what was asked for is returned. The norm is that of the masked draw, for the layer as a whole and **not for
+    each neuron**: a random wiring allows a low rank only where few neurons hold most of the weight. Measured at
+    100 × 100 and density 0.1: rank 5 is reached but for 2e-4 of Σ s², with 49 of 100 neurons above 1 % of the mean
+    squared length (all 100 if dense), and rank 1 with 11. There, rank is mixed with how many neurons take part.
 
     Args:
         layer: a dense, convolutional (its weight flattened to ``[out, in · field]``) or sparse layer; biases are

@@ -1,9 +1,13 @@
 """Where weights start: schemes that know the connections each neuron really has.
 
-Every function changes one layer in place, draws from a generator and returns the layer's weights. Works on
-``nn.Linear``, ``nn.Conv2d`` and :class:`neuropil.connect.SparseLinear` of any wiring.
+Functions that end in an underscore change a layer, or a model, in place, and draw from a generator if they draw. Those
+for a layer work on ``nn.Linear``, ``nn.Conv2d`` and :class:`neuropil.connect.SparseLinear` of any wiring; those for a
+model find its layers by :func:`weight_layers`.
 """
 
+from neuropil.initialize.critical import critical_gain, critical_normal_
+from neuropil.initialize.depth_to_width import DepthToWidth, depth_to_width
+from neuropil.initialize.emergence_promoting import EmergenceProfile, LayerScale, promote_emergence_
 from neuropil.initialize.fan_in import (
     kaiming_normal_,
     kaiming_uniform_,
@@ -11,13 +15,29 @@ from neuropil.initialize.fan_in import (
     xavier_normal_,
     xavier_uniform_,
 )
+from neuropil.initialize.layers import weight_layers
+from neuropil.initialize.lsuv import LayerVariance, lsuv_
 from neuropil.initialize.orthogonal import orthogonal_
+from neuropil.initialize.rank import RankReached, effective_rank, rank_controlled_
 
 __all__ = [
+    "DepthToWidth",
+    "EmergenceProfile",
+    "LayerScale",
+    "LayerVariance",
+    "RankReached",
+    "critical_gain",
+    "critical_normal_",
+    "depth_to_width",
+    "effective_rank",
     "kaiming_normal_",
     "kaiming_uniform_",
+    "lsuv_",
     "orthogonal_",
+    "promote_emergence_",
+    "rank_controlled_",
     "reset_",
+    "weight_layers",
     "xavier_normal_",
     "xavier_uniform_",
 ]

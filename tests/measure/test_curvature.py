@@ -171,7 +171,9 @@ def test_no_step_where_there_is_no_slope_and_none_of_silent_connections(generato
     assert ascent_sharpness(Point(0.0, 0.0), torch.ones(2, dtype=F64), torch.zeros(2, dtype=F64), MSE) == 0.0
     layer = SparseLinear(Ensembles(n_groups=1).wire(3, 2), generator=generator, dtype=F64, bias=False)
     layer.set_silent(torch.ones(layer.wiring.n_blocks, dtype=torch.bool))
-    assert ascent_sharpness(layer, torch.ones(2, 3, dtype=F64), torch.ones(2, 2, dtype=F64), MSE) == 0.0
+    given = layer, torch.ones(2, 3, dtype=F64), torch.ones(2, 2, dtype=F64), MSE
+    assert ascent_sharpness(*given) == 0.0
+    assert found(*given).value == 0.0
 
 
 # The model, and errors

@@ -85,6 +85,8 @@ def sharpness(
     if most < 1:
         raise ValueError(f"sharpness: most must be at least 1, got {most}")
     function = TrainedFunction(model, "sharpness")
+    if not function.n_entries:  # nothing but silent connections
+        return Sharpness(0.0, 0.0, 0)
     with differentiable():
         times = (_exact if products == "exact" else _differences)(function, batch, target, loss)
         start = [

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from neuropil.measure.activity import _WATCHED
 from neuropil.measure.evaluation import run_watched
 from neuropil.measure.tangent import kernel_alignment
+from neuropil.measure.trained_function import same_draws
 from neuropil.units import Unit
 
 
@@ -81,7 +82,7 @@ def hidden_activations(model: nn.Module, batch: Tensor, *, layers: Sequence[str]
 
         return record
 
-    with torch.random.fork_rng(devices=sorted({p.get_device() for p in model.parameters() if p.is_cuda})):
+    with same_draws(model):
         run_watched(model, batch, [(modules[name], watch(name)) for name in chosen])
     return found
 

@@ -99,7 +99,7 @@ class TrainedFunction:
         """Return the output for a batch, with other values of the parameters if they are given."""
         state = dict(zip(self.names, self.values if values is None else values, strict=True)) | self._others
         state |= {name: buffer.clone() for name, buffer in self._model.named_buffers()}
-        with _same_draws(self._model), evaluation_mode(self._model):
+        with same_draws(self._model), evaluation_mode(self._model):
             output = functional_call(self._model, state, (batch,))
         if not isinstance(output, Tensor) or not output.is_floating_point():
             what = output.dtype if isinstance(output, Tensor) else type(output).__name__
@@ -147,7 +147,7 @@ def differentiable() -> Iterator[None]:
 
 
 @contextmanager
-def _same_draws(model: nn.Module) -> Iterator[None]:
+def same_draws(model: nn.Module) -> Iterator[None]:
     """Put back, after the block, the state of all generators that a model may draw from."""
     tensors = (*model.parameters(), *model.buffers())
     devices = sorted({tensor.get_device() for tensor in tensors if tensor.is_cuda})

@@ -102,7 +102,8 @@ def weight_change(before: Snapshot, model: nn.Module) -> WeightChange:
         model: as it is now; it is only read.
 
     Raises:
-        ValueError: the model has other parameters than the snapshot, or neurons or blocks of another kind.
+        ValueError: the model has other parameters than the snapshot, or stores them otherwise (another kernel), or has
+            other neurons or blocks.
 
     Reference:
         The relative change is how L. Chizat et al., arXiv 1812.07956, tell lazy from rich training.
@@ -131,28 +132,31 @@ def weight_change(before: Snapshot, model: nn.Module) -> WeightChange:
 
 def _compare(name: str, before: Snapshot, weight: Tensor, layer: SparseLinear | None) -> tuple[float, float, int, int]:
     """Return ‖W − W₀‖², ‖W₀‖², how many signs changed, and of how many numbers."""
-    end, start = weight.detach().double(), before.parameters[name].to(weight.device).double()
+    end = weight.detach().double()
+    start = before.parameters[name].to(device=weight.device, dtype=torch.float64, copy=True)
     if (layer is None) != (name not in before.wirings):
         raise ValueError(f"weight_change: parameter {name!r} must be of a sparse layer in both or in neither")
-    if layer is None or layer.wiring == before.wirings[name]:
-        if start.shape != end.shape:
-            raise ValueError(
-                f"weight_change: parameter {name!r} must have the snapshot's shape, {tuple(start.shape)}, got "
-                f"{tuple(end.shape)}"
-            )
-        live = torch.ones_like(end, dtype=torch.bool) if layer is None else live_entries(layer)
-        return _sums(start[live], end[live], torch.ones_like(start[live]))
-    wiring = before.wirings[name]
-    stored = wiring.shape if layer.stores_dense else (wiring.n_blocks, wiring.block[1], wiring.block[0])
-    if tuple(start.shape) != tuple(stored):
-        raise ValueError(f"weight_change: parameter {name!r} must be stored as in the snapshot, got another kernel")
+    expected: tuple[int, ...] = tuple(end.shape)
+    if layer is not None:
+        wiring = before.wirings[name]
+        if not layer.stores_dense:
+            expected = (wiring.n_blocks, wiring.block[1], wiring.block[0])
+    if tuple(start.shape) != expected:
+        raise ValueError(
+            f"weight_change: parameter {name!r} must be stored as in the snapshot, in shape {tuple(start.shape)}, got "
+            f"{expected}"
+        )
+    if layer is None:
+        return _sums(start, end, torch.ones_like(end))
+    live = live_entries(layer)
+    if layer.wiring == wiring:
+        return _sums(start[live], end[live], torch.ones_like(end[live]))
     if layer.stores_dense:
-        was, live = wiring.mask().to(end.device), live_entries(layer)
+        was = wiring.mask().to(end.device)
         return _sums(start * was, end * live, (was & live).double())
     change = Change.between(wiring, layer.wiring)
     whole = float(start.square().sum())
-    kept, carried = change.carry(torch.ones_like(start)), change.carry(start)  # the start is a copy
-    live = live_entries(layer)
+    kept, carried = change.carry(torch.ones_like(start)), change.carry(start)
     moved, of_carried, signs, n = _sums(carried[live], end[live], kept[live])
     # what went had its weight, and has none
     return moved + max(0.0, whole - of_carried), whole, signs, n

@@ -5,6 +5,7 @@ from neuropil.measure.activity import LayerActivity, layer_activity
 from neuropil.measure.cost import Cost, count_parameters, network_cost
 from neuropil.measure.curvature import Sharpness, ascent_sharpness, sharpness
 from neuropil.measure.representations import ActivationChange, activation_change, hidden_activations
+from neuropil.measure.statement import LayerStatement, SparsityStatement, sparsity_statement
 from neuropil.measure.synaptic import (
     ACCUMULATE_JOULES,
     MULTIPLY_ACCUMULATE_JOULES,
@@ -35,10 +36,12 @@ __all__ = [
     "Cost",
     "KernelDrift",
     "LayerActivity",
+    "LayerStatement",
     "ParameterChange",
     "ParameterNorm",
     "Sharpness",
     "Snapshot",
+    "SparsityStatement",
     "SynapticWork",
     "WeightChange",
     "activation_change",
@@ -53,6 +56,7 @@ __all__ = [
     "network_cost",
     "sharpness",
     "snapshot",
+    "sparsity_statement",
     "synaptic_work",
     "tangent_kernel",
     "target_alignment",

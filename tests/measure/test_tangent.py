@@ -167,6 +167,21 @@ def test_the_model_is_left_as_it_was(generator):
     assert torch.equal(torch.get_rng_state(), random)
 
 
+def test_buffers_that_a_model_writes_whatever_its_mode():
+    class Counting(nn.Linear):
+        def __init__(self):
+            super().__init__(2, 2)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return super().forward(x) * self.calls
+
+    model = Counting()
+    assert torch.equal(tangent_kernel(model, torch.ones(3, 2)), torch.full((3, 3), 6.0))
+    assert model.calls == 0
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_what_a_model_draws_is_the_same_each_time_and_put_back(own):
     generator = stream(0, "noise") if own else None

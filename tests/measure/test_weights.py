@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from neuropil.connect import Ensembles, ErdosRenyi, SparseLinear
+from neuropil.connect import Ensembles, ErdosRenyi, SparseLinear, Wiring
 from neuropil.connect.kernels import KERNELS
 from neuropil.measure import ParameterChange, ParameterNorm, gradient_norms, snapshot, weight_change
 
@@ -95,6 +95,18 @@ def test_sparse_layers_rewired_or_not_against_their_dense_matrices(kernel, block
     assert wirings[0] != wirings[1]
     check()
     assert torch.equal(start.parameters["weight"], kept)
+
+
+def test_a_snapshot_is_not_written_to_where_as_many_connections_come_as_go(generator):
+    mask = torch.tensor([[1, 1, 0, 0], [0, 1, 0, 1]])
+    layer = SparseLinear(Wiring.from_mask(mask), bias=False, kernel="synapses", generator=generator, dtype=F64)
+    start, old = snapshot(layer), whole(layer)
+    kept = start.parameters["weight"].clone()
+    layer.rewire(Wiring.from_mask(mask.roll(1, 1)))
+    for _ in range(2):
+        both = (mask * mask.roll(1, 1)).bool()
+        assert weight_change(start, layer).total == told("", direct(old, whole(layer), both))
+        assert torch.equal(start.parameters["weight"], kept)
 
 
 def whole(layer):

@@ -6,6 +6,7 @@ from neuropil.measure.communities import Communities, find_communities, modulari
 from neuropil.measure.cost import Cost, count_parameters, network_cost
 from neuropil.measure.curvature import Sharpness, ascent_sharpness, sharpness
 from neuropil.measure.degrees import DegreeStatistics, PowerLaw, degree_statistics, fit_power_law
+from neuropil.measure.path_emergence import Emergence, emergence, emergence_of_units
 from neuropil.measure.paths import PathStatistics, path_statistics, wirings_of
 from neuropil.measure.random_twins import TwinComparison, compare_with_twins, random_twin
 from neuropil.measure.representations import ActivationChange, activation_change, hidden_activations
@@ -38,6 +39,7 @@ __all__ = [
     "Communities",
     "Cost",
     "DegreeStatistics",
+    "Emergence",
     "KernelDrift",
     "LayerActivity",
     "LayerStatement",
@@ -60,6 +62,8 @@ __all__ = [
     "compare_with_twins",
     "count_parameters",
     "degree_statistics",
+    "emergence",
+    "emergence_of_units",
     "find_communities",
     "fit_power_law",
     "gradient_norms",

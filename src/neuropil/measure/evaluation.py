@@ -18,14 +18,14 @@ def evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
             module.training = training
 
 
-def run_watched(model: nn.Module, batch: Tensor, watchers: Iterable[tuple[nn.Module, Callable[..., None]]]) -> None:
+def run_watched(model: nn.Module, batch: Tensor, watchers: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> None:
     """Run a batch through a model in evaluation mode, with hooks that are gone afterwards.
 
     Args:
         model: any module.
         batch: what it takes.
         watchers: parts of the model, each with what is called after every call of it: with the part, its arguments,
-            those given by name, and its output.
+            those given by name, and its output; what it returns, unless None, goes on in place of the output.
     """
     handles: list[Any] = [part.register_forward_hook(watcher, with_kwargs=True) for part, watcher in watchers]
     try:

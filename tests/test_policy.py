@@ -18,7 +18,7 @@ REPOSITORY = ROOT.parents[1]
 # the order of the design: a package imports only what stands above it
 ORDER = ["connect", "units", "initialize", "learn", "rewire", "measure", "models", "data", "train", "compare"]
 ON_TOP = ["bench", "cli", "testing"]
-EVERYWHERE = {"randomness", "threads", "__version__"}
+EVERYWHERE = {"evaluation", "randomness", "threads", "__version__"}
 MODULES = [name for _, name, _ in pkgutil.walk_packages(neuropil.__path__, "neuropil.")]
 SOURCES = sorted(ROOT.rglob("*.py"))
 

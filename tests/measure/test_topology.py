@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from neuropil import measure
-from neuropil.connect import Dense, Ensembles, ErdosRenyi, ScaleFree, SmallWorld, SparseLinear, Wiring
+from neuropil.connect import Dense, Ensembles, ErdosRenyi, ScaleFree, SmallWorld, SparseConv2d, SparseLinear, Wiring
 from neuropil.measure import (
     compare_with_twins,
     degree_statistics,
@@ -539,3 +539,9 @@ def test_errors_say_what_to_do(call, sentence):
     with pytest.raises(ValueError, match=".") as error:
         call()
     assert sentence in str(error.value)
+
+
+def test_convolutions_are_left_out_of_the_chain():
+    convolution = SparseConv2d(ErdosRenyi(0.5).wire(4, 8), 4, 3)
+    linear = SparseLinear(ErdosRenyi(0.5).wire(32, 5))
+    assert wirings_of(nn.Sequential(convolution, nn.Flatten(), linear)) == [linear.wiring]

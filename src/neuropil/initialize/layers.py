@@ -1,12 +1,11 @@
 """The weight layers of a model, in order."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from neuropil.evaluation import run_watched
 from neuropil.initialize.fan_in import Layer
 
 
@@ -58,34 +57,10 @@ def called(model: nn.Module, sample: Tensor) -> list[nn.Module]:
     """Return the modules without children that one forward pass calls, each once, in the order of their first call."""
     order: dict[nn.Module, None] = {}
 
-    def note(module: nn.Module, arguments: Any, result: Any) -> None:
+    def note(module: nn.Module, *_: Any) -> None:
         order.setdefault(module)
 
     leaves = [module for module in model.modules() if not any(True for _ in module.children())]
-    with hooked(leaves, note), evaluating(model):
-        model(sample)
+    with torch.no_grad():
+        run_watched(model, sample, [(leaf, note) for leaf in leaves])
     return list(order)
-
-
-@contextmanager
-def hooked(modules: Sequence[nn.Module], hook: Callable[[nn.Module, Any, Any], Any]) -> Iterator[None]:
-    """Let a hook follow every forward call of the modules, inside the ``with`` block only."""
-    handles = [module.register_forward_hook(hook) for module in modules]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode and gradients off; give every module its own mode back at the end."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training

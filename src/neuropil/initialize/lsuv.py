@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.connect import SparseLinear
+from neuropil.evaluation import run_watched
 from neuropil.initialize.fan_in import Layer
-from neuropil.initialize.layers import evaluating, hooked, weight_layers
+from neuropil.initialize.layers import weight_layers
 from neuropil.initialize.orthogonal import orthogonal_
 
 
@@ -93,20 +94,20 @@ def lsuv_(
                 layer.bias.zero_()
     reached: dict[nn.Module, LayerVariance] = {}
 
-    def scale(layer: Any, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+    def scale(layer: Any, arguments: tuple[Tensor, ...], named: dict[str, Any], output: Tensor) -> Tensor | None:
         if layer in reached:
             return None
         total, variance, iterations = 1.0, _variance(layer, output, names[layer]), 0
         while abs(variance - 1) > tolerance and iterations < max_iterations:
             factor = variance**-0.5
             layer.weight.mul_(factor)
-            output = layer.forward(*arguments)
+            output = layer.forward(*arguments, **named)
             total, variance, iterations = total * factor, _variance(layer, output, names[layer]), iterations + 1
         reached[layer] = LayerVariance(names[layer], variance, iterations, total)
         return output
 
-    with hooked(list(names), scale), evaluating(model):
-        model(sample)
+    with torch.no_grad():
+        run_watched(model, sample, [(layer, scale) for layer in names])
     return tuple(reached.values())
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuropil.measure.evaluation import run_watched
+from neuropil.evaluation import run_watched
 from neuropil.units import Unit
 
 # activations whose output is bounded, with their bounds
@@ -18,7 +18,7 @@ _BOUNDS: dict[type[nn.Module], tuple[float, float]] = {
     nn.Softsign: (-1.0, 1.0),
 }
 _ALWAYS = 0.99  # share of time steps in which a saturated neuron fires at least
-_WATCHED: tuple[type[nn.Module], ...] = (
+ACTIVATIONS: tuple[type[nn.Module], ...] = (
     *_BOUNDS,
     nn.Hardtanh,
     nn.ReLU,
@@ -98,7 +98,7 @@ def layer_activity(model: nn.Module, batch: Tensor) -> list[LayerActivity]:
 
         return record
 
-    watched: tuple[type[nn.Module], ...] = (*_WATCHED, Unit)
+    watched: tuple[type[nn.Module], ...] = (*ACTIVATIONS, Unit)
     layers = [(layer, watch(name)) for name, layer in model.named_modules() if isinstance(layer, watched)]
     run_watched(model, batch, layers)
     return found

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.connect import SparseLinear
-from neuropil.measure.evaluation import run_watched
+from neuropil.evaluation import run_watched
 
 
 @dataclass(frozen=True)

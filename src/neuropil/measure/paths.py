@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from neuropil.connect import Dense, SparseLinear, Wiring
+from neuropil.connect import Dense, SparseConv2d, SparseLinear, Wiring
 
 _BITS = 64
 
@@ -45,10 +45,11 @@ def wirings_of(model: nn.Module) -> list[Wiring]:
         >>> wirings_of(nn.Sequential(layer, nn.ReLU(), nn.Linear(4, 2)))[1]
         Wiring(4 → 2, block=(2, 4), density=1, n_connections=8)
     """
+    in_convolutions = {part.synapses for part in model.modules() if isinstance(part, SparseConv2d)}
     chain = [
         layer.wiring if isinstance(layer, SparseLinear) else Dense().wire(layer.in_features, layer.out_features)
         for layer in model.modules()
-        if isinstance(layer, SparseLinear | nn.Linear)
+        if isinstance(layer, SparseLinear | nn.Linear) and layer not in in_convolutions
     ]
     _check_chain("wirings_of", chain)
     return chain

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuropil.measure.activity import _WATCHED
-from neuropil.measure.evaluation import run_watched
+from neuropil.evaluation import run_watched
+from neuropil.measure.activity import ACTIVATIONS
 from neuropil.measure.tangent import kernel_alignment
 from neuropil.measure.trained_function import same_draws
 from neuropil.units import Unit
@@ -60,7 +60,7 @@ def hidden_activations(model: nn.Module, batch: Tensor, *, layers: Sequence[str]
     modules = dict(model.named_modules())
     if unknown := sorted(set(layers or ()) - set(modules)):
         raise ValueError(f"hidden_activations: layers must name modules of the model, got {unknown}; see named_modules")
-    watched: tuple[type[nn.Module], ...] = (*_WATCHED, Unit)
+    watched: tuple[type[nn.Module], ...] = (*ACTIVATIONS, Unit)
     chosen = [
         name for name, part in modules.items() if (isinstance(part, watched) if layers is None else name in layers)
     ]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.connect import SparseLinear
-from neuropil.measure.evaluation import run_watched
+from neuropil.evaluation import run_watched
 
 ACCUMULATE_JOULES = 0.9e-12
 """Energy of a 32-bit floating-point addition in 45 nm CMOS: M. Horowitz, ISSCC 2014, 10.1109/ISSCC.2014.6757323."""

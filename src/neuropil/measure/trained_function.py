@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from neuropil.connect import SparseLinear
-from neuropil.measure.evaluation import evaluation_mode
+from neuropil.evaluation import evaluation_mode
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

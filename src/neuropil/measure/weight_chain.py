@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.connect import SparseConv2d, SparseLinear
-from neuropil.measure.evaluation import run_watched
+from neuropil.evaluation import run_watched
 
 Convolution = nn.Conv2d | SparseConv2d
 Weighted = nn.Linear | SparseLinear | Convolution

@@ -16,8 +16,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from neuropil.data import Dataset, Split
+from neuropil.evaluation import evaluation_mode
 from neuropil.measure import layer_activity, synaptic_work
-from neuropil.measure.evaluation import evaluation_mode
 from neuropil.randomness import derived_seed, stream
 from neuropil.rewire import Event, Rewirer, TopKast
 from neuropil.train.firing_rates import RatePenalty
@@ -131,12 +131,13 @@ def fit(
     peak = PeakMemory(device)
     model_bytes = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    steps_per_epoch = -(-len(dataset.train) // batch_size)
     if rewirer is not None:
-        rewirer.set_length(epochs=epochs, steps_per_epoch=-(-len(dataset.train) // batch_size))
+        rewirer.set_length(epochs=epochs, steps_per_epoch=steps_per_epoch)
     done = run.restore(model, optimizer, scheduler, rewirer) if run else 0
     result = Result("finished", run.metrics() if run else [], probes=run.probes() if run else [])
     n_samples = _samples_at_once(model, batch_size)
-    probing = Probing(probes, model, dataset, seed)
+    probing = Probing(probes, model, dataset, seed, steps_per_epoch)
     if done == 0 and not result.probes:
         probing.after_epoch(0)
 
@@ -148,7 +149,7 @@ def fit(
             events: list[Event] = []
             trained = _train_epoch(
                 model, dataset, optimizer, loss, batch_size, autocast, clip_norm, stream(seed, "order", epoch),
-                rewirer, rate_penalty, events, partial(_after_step, probing, epoch, dataset, batch_size),
+                rewirer, rate_penalty, events, partial(probing.after_step, epoch),
             )  # fmt: skip
         seconds = time.perf_counter() - started - (probing.seconds - probed)
         if trained is None:
@@ -285,11 +286,6 @@ def _train_epoch(
             return None
     mean = float(total) / len(dataset.train)
     return (mean, int(correct) / len(dataset.train)) if math.isfinite(mean) else None
-
-
-def _after_step(probing: Probing, epoch: int, dataset: Dataset, batch_size: int, step: int) -> None:
-    """Take the probes that are due after a step of an epoch."""
-    probing.after_step(epoch, (epoch - 1) * -(-len(dataset.train) // batch_size) + step)
 
 
 def _keep_probes(probing: Probing, result: Result, run: Run | None) -> None:

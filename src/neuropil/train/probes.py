@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.data import Dataset
-from neuropil.measure.evaluation import evaluation_mode
+from neuropil.evaluation import evaluation_mode
 from neuropil.randomness import derived_seed
 
 Measure = Callable[[nn.Module, Tensor, Tensor], Any]
@@ -70,21 +70,26 @@ class Probing:
         model: what is measured.
         dataset: whose training part gives the batches.
         seed: what a model that draws, such as one with a rate code, draws from: the same at each measurement.
+        steps_per_epoch: of the optimizer.
 
     Attributes:
         seconds: spent on measuring, so far.
     """
 
-    def __init__(self, probes: Sequence[Probe], model: nn.Module, dataset: Dataset, seed: int) -> None:
+    def __init__(
+        self, probes: Sequence[Probe], model: nn.Module, dataset: Dataset, seed: int, steps_per_epoch: int
+    ) -> None:
         names = [probe.name for probe in probes]
         if len({*names}) < len(names):
             raise ValueError(f"fit: names of probes must differ, got {', '.join(names)}")
         self._probes, self._model, self._dataset, self._seed = probes, model, dataset, seed
+        self._steps_per_epoch = steps_per_epoch
         self._records: list[dict[str, Any]] = []
         self.seconds = 0.0
 
     def after_step(self, epoch: int, step: int) -> None:
-        """Take what is due after a step of the optimizer, the first one being 1."""
+        """Take what is due after a step of the optimizer, the first one of the epoch being 1."""
+        step += (epoch - 1) * self._steps_per_epoch
         for probe in self._probes:
             if probe.every is not None and step % probe.every == 0:
                 self._take(probe, {"epoch": epoch, "step": step})

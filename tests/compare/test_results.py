@@ -136,7 +136,9 @@ def test_csv_has_a_row_a_run(made_up: Any, tmp_path: Path) -> None:
         "neurons_without_output": "", "negative_weights": "", "hidden_firing_rate": "", "dead": "", "saturated": "",
         "synaptic_operations": "", "synaptic_multiply_accumulates": "", "energy_joules": "", "data": "digits",
         "hidden": "32 32",
-        "patches": "", "precision": "float32", "threads": "1", "torch": "2.13", "processor": "a processor", "gpu": "",
+        "patches": "", "convolutions": "", "batch_norm": "", "start": "default", "optimizer": "adam",
+        "learning_rate": "0.001", "rate_profile": "1.0", "weight_decay": "0.0001", "first_validation_accuracy": "0.5",
+        "validation_accuracy": str(made_up.accuracy("mixer", 0)), "precision": "float32", "threads": "1", "torch": "2.13", "processor": "a processor", "gpu": "",
         "commit": "abc1234", "date": "",
     }  # fmt: skip
     assert (rows[-1]["status"], rows[-1]["test_accuracy"], rows[-1]["parameters"]) == ("running", "", "")

@@ -18,18 +18,25 @@ from rich.text import Text
 from neuropil.cli.runs import DataRoot
 
 Topic = Annotated[
-    str | None, typer.Argument(help="recipes, patterns, rewiring or data; default: all.", show_default=False)
+    str | None,
+    typer.Argument(help="recipes, patterns, rewiring, initialization or data; default: all.", show_default=False),
 ]
+
+_PLAIN_STARTS = {  # those that networks are built with
+    "default": "PyTorch's start of a layer, with the fan-in that each neuron has.",
+    "kaiming": "As kaiming-uniform, drawn from other random numbers: the start of the first recipes.",
+}
 
 
 def list_(topic: Topic = None) -> None:
-    """List what there is: recipes, wiring patterns, ways to rewire, data sets."""
+    """List what there is: recipes, wiring patterns, ways to rewire, starts of the weights, data sets."""
     from neuropil.compare.registry import nearest
 
     topics: dict[str, Callable[[], dict[str, str]]] = {
         "recipes": _recipes,
         "patterns": _patterns,
         "rewiring": _rewirings,
+        "initialization": _starts,
         "data": _data_sets,
     }
     if topic is not None and topic not in topics:
@@ -49,12 +56,13 @@ def list_(topic: Topic = None) -> None:
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a recipe, a pattern, a way to rewire or a data set.")],
+    name: Annotated[str, typer.Argument(help="Name of a recipe, a pattern, a way to rewire, a start or a data set.")],
 ) -> None:
-    """Show one recipe, pattern, way to rewire or data set: what it is, where it comes from, its settings."""
+    """Show one recipe, pattern, way to rewire, start or data set: what it is, where it comes from, its settings."""
     from neuropil.compare.recipe import bundled_recipes
     from neuropil.compare.registry import ARRANGEMENTS, PATTERNS, REWIRINGS, nearest
     from neuropil.data import SOURCES
+    from neuropil.initialize import STARTS
     from neuropil.models import mixer
 
     console = Console()
@@ -73,6 +81,12 @@ def show(
     if name in REWIRINGS:
         found = True
         _show_rewiring(name, console)
+    if name in _PLAIN_STARTS:
+        found = True
+        console.print(f"[bold]initialization {name}[/]\n\n{_PLAIN_STARTS[name]}")
+    if name in STARTS:
+        found = True
+        _show_start(name, console)
     if name in bundled_recipes():
         found = True
         path = bundled_recipes()[name]
@@ -84,7 +98,7 @@ def show(
         found = True
         _show_recipe_keys(console)
     if not found:
-        known = [*bundled_recipes(), *PATTERNS, *ARRANGEMENTS, *REWIRINGS, *SOURCES, "recipe"]
+        known = [*bundled_recipes(), *PATTERNS, *ARRANGEMENTS, *REWIRINGS, *_PLAIN_STARTS, *STARTS, *SOURCES, "recipe"]
         raise ValueError(f"show: name must be one that `neuropil list` shows, got {name!r}{nearest(name, known)}")
 
 
@@ -126,6 +140,12 @@ def _rewirings() -> dict[str, str]:
     from neuropil.compare.registry import REWIRINGS
 
     return {name: _first_line(preset) for name, preset in REWIRINGS.items()}
+
+
+def _starts() -> dict[str, str]:
+    from neuropil.initialize import STARTS
+
+    return _PLAIN_STARTS | {name: _first_line(scheme) for name, scheme in STARTS.items()}
 
 
 def _data_sets() -> dict[str, str]:
@@ -189,6 +209,18 @@ def _show_rewiring(name: str, console: Console) -> None:
     console.print(f"\nan arm: {{pattern: {wiring}, {short}}}", highlight=False)
 
 
+def _show_start(name: str, console: Console) -> None:
+    """Print the docstring of a start of the weights, then its settings with their defaults."""
+    from neuropil.initialize import STARTS, settings_of
+
+    console.print(f"[bold]initialization {name}[/]  [dim]neuropil.initialize.start_(model, {name!r}, …)[/]\n")
+    _print_text(_text(STARTS[name], until="\nExample:"), console)
+    settings = settings_of(name)
+    _print_settings({key: one.default for key, one in settings.items()}, inspect.Parameter.empty, console)
+    example = {"emergence": ", alpha: 1.5"}.get(name, "")
+    console.print(f"\nan arm: {{pattern: dense, start: {{scheme: {name}{example}}}}}", highlight=False)
+
+
 def _print_settings(defaults: Mapping[str, Any], missing: Any, console: Console) -> None:
     table = Table("setting", "default", title="\nin a recipe", title_justify="left", box=None, padding=(0, 2))
     for name, default in defaults.items():
@@ -236,8 +268,11 @@ def _show_recipe_keys(console: Console) -> None:
     console.print(
         "\nan arm: {pattern: NAME, setting: value, …}, or {layers: a list of one such for each hidden layer}; beside "
         "either, readout: {pattern: NAME, …}, and rewiring: NAME or {rule: NAME, setting: value, …}, where the wiring "
-        "changes in the course of training, and sweep: {setting: a list of values, …}, which stands for one arm a "
-        "value; see neuropil list patterns, neuropil list rewiring"
+        "changes in the course of training, start: NAME or {scheme: NAME, setting: value, …}, where weights start "
+        "elsewhere than model.start says, and training: {learning_rate: value, …}, where the arm learns otherwise; "
+        "sweep: {setting: a list of values, …} stands for one arm a value, and tune: {setting: a list of values, …} "
+        "for candidates of which validation chooses one; a setting of a part has a dot, as training.learning_rate; see "
+        "neuropil list patterns, neuropil list rewiring, neuropil list initialization"
     )
     console.print(
         "\nspiking: where a recipe has this section, if only as spiking: {}, neurons spike, and its keys have the "

@@ -20,6 +20,7 @@ def print_results(results: "Results", console: Console) -> None:
     from neuropil.compare import findings, table_rows
     from neuropil.compare.activity_words import describe_silence
     from neuropil.compare.table import ACTIVITY, DIFFERENCE, table_note
+    from neuropil.compare.tuned import N_OWN, tuned_table
 
     header, rows = table_rows(results)
     controls = [arm.arm.is_control for arm in results.arms.values()]
@@ -48,6 +49,11 @@ def print_results(results: "Results", console: Console) -> None:
         console.print()
     if results.recipe.folds is not None:
         console.print(table_note(results), highlight=False)
+        console.print()
+    tuned_header, tuned_rows = tuned_table(results)
+    for columns in ([*range(N_OWN)], [0, *range(N_OWN, len(tuned_header))]) if tuned_rows else ():
+        rows = [[row[i] for i in columns] for row in tuned_rows]
+        console.print(_table([tuned_header[i] for i in columns], rows, [False] * len(rows)))
         console.print()
     for finding in findings(results):
         console.print(f"[bold]{escape(finding.arm)}[/]: {escape(finding.summary)}", highlight=False)

@@ -1,7 +1,7 @@
 """From the arms of a recipe to all that is run: their controls come with them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,9 @@ class Arm:
         readout: wiring of the read-out.
         is_control: whether it was added as another arm's twin.
         rewiring: ``{"rule": name, **settings}``, or None where the wiring stays as it is.
+        start: where its weights start, if not where the recipe says, see
+            :func:`neuropil.compare.registry.plain_start`.
+        training: what is other than in the recipe's training.
         twins: name of the arm that serves as each twin (keys of :data:`neuropil.models.TWINS`, and ``static``: the
             same wiring never rewired, for arms that are rewired at one density); empty for controls and dense arms.
     """
@@ -39,6 +42,8 @@ class Arm:
     readout: Pattern = field(default_factory=Dense)
     is_control: bool = False
     rewiring: dict[str, Any] | None = None
+    start: str | dict[str, Any] | None = None
+    training: dict[str, Any] = field(default_factory=dict)
     twins: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -66,8 +71,8 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
     arms = []
     described = expand_sweeps(recipe.arms)
     for name, description in described.items():
-        patterns, readout, rewiring = split_arm(description, len(recipe.model.hidden))
-        arms.append(Arm(name, tuple(recipe.model.hidden), patterns, readout, rewiring=rewiring))
+        parts = split_arm(description, len(recipe.model.hidden))
+        arms.append(Arm(name, tuple(recipe.model.hidden), **parts._asdict()))
     controls: list[Arm] = []
     for arm in arms:
         if arm.is_dense:
@@ -79,6 +84,8 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
             "pattern": arm.patterns,
             "patches": recipe.model.patches,
             "patch_channels": recipe.model.patch_channels,
+            "convolutions": recipe.model.convolutions,
+            "batch_norm": recipe.model.batch_norm,
             "readout": arm.readout,
         }
         try:
@@ -94,6 +101,7 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
                 other
                 for other in (*arms, *controls)
                 if other.rewiring is None
+                and (other.start, other.training) == (arm.start, arm.training)
                 and (other.hidden, other.patterns, other.readout) == (twin["hidden"], twin["pattern"], twin["readout"])
             ]
             if not same:
@@ -101,8 +109,12 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
                 if kind == "static":
                     name = _static_name(described[arm.name], taken)
                 else:
-                    name = _control_name(twin, taken=[control.name for control in controls])
-                same = [Arm(name, twin["hidden"], twin["pattern"], twin["readout"], is_control=True)]
+                    same_way = [c for c in controls if (c.start, c.training) == (arm.start, arm.training)]
+                    name = _control_name(twin, taken=[control.name for control in same_way])
+                    if name in {control.name for control in controls}:
+                        name = f"{name}-{arm.name}"  # wired alike, but started or trained as that arm
+                control = Arm(name, twin["hidden"], twin["pattern"], twin["readout"], is_control=True)
+                same = [replace(control, start=arm.start, training=arm.training)]
                 controls += same
             arm.twins[kind] = same[0].name
     clash = {arm.name for arm in arms} & {control.name for control in controls}
@@ -124,7 +136,13 @@ def run_recipe(recipe: Recipe, arm: Arm, seed: int, fold: int | None = None) -> 
     """
     # what is as it has always been is left out: run folders made before it could be said stay valid
     readout = {} if isinstance(arm.readout, Dense) else {"readout": describe_pattern(arm.readout)}
-    start = {} if recipe.model.start == "default" else {"start": recipe.model.start}
+    chosen = recipe.model.start if arm.start is None else arm.start
+    start = {} if chosen == "default" else {"start": chosen}
+    new = {"convolutions": None, "batch_norm": False}
+    others = {key: value for key, ordinary in new.items() if (value := getattr(recipe.model, key)) != ordinary}
+    training = recipe.training.replaced(arm.training).model_dump()
+    if training["rate_profile"] == 1:
+        del training["rate_profile"]
     rewiring = {} if arm.rewiring is None else {"rewiring": arm.rewiring}
     spiking = {} if recipe.spiking is None else {"spiking": _spiking(recipe.spiking)}
     intra_only = {"intra_only": True} if recipe.intra_only and arm.has_groups else {}
@@ -140,13 +158,14 @@ def run_recipe(recipe: Recipe, arm: Arm, seed: int, fold: int | None = None) -> 
             "hidden": list(arm.hidden),
             "patches": recipe.model.patches,
             "patch_channels": recipe.model.patch_channels,
+            **others,
             "layers": [describe_pattern(pattern) for pattern in arm.patterns],
             **readout,
             **start,
         },
         **spiking,
         **rewiring,
-        "training": recipe.training.model_dump(),
+        "training": training,
         **intra_only,
     }
 

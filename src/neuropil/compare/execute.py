@@ -16,10 +16,13 @@ from neuropil.compare.activity import summarize_epoch
 from neuropil.compare.registry import read_patterns, read_rewiring
 from neuropil.compare.splits import split_data
 from neuropil.connect import SparseLinear
+from neuropil.initialize import middle_exponents, start_, weight_layers
 from neuropil.measure import intra_only, network_cost
-from neuropil.models import EnsembleNet, SpikingEnsembleNet, ensemble_net, spiking_ensemble_net
+from neuropil.models import START_NAMES, EnsembleNet, SpikingEnsembleNet, ensemble_net, spiking_ensemble_net
 from neuropil.randomness import stream
 from neuropil.train import RatePenalty, RateSchedule, Run, evaluate_test, fit
+
+_START_SAMPLES = 256  # images that a start may measure on
 
 
 def execute(
@@ -50,9 +53,10 @@ def execute(
         dataset = split_data(dataset, recipe["data"])
         if "spiking" in recipe:
             dataset = dataset.in_unit_range()
-        dataset = dataset.to(device)
         # drawn on the CPU and moved: the same wirings and weights everywhere
-        net = build_network(recipe, dataset.input_shape, dataset.n_classes).to(device)
+        net = build_network(recipe, dataset.input_shape, dataset.n_classes)
+        start_network(net, recipe, dataset)
+        net, dataset = net.to(device), dataset.to(device)
         training = recipe["training"]
         optimizer = _optimizer(net, training)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR
@@ -108,7 +112,7 @@ def _intra_only_accuracy(net: nn.Module, dataset: data.Dataset, recipe: Mapping[
 def build_network(
     recipe: Mapping[str, Any], input_shape: tuple[int, int, int], n_classes: int
 ) -> EnsembleNet | SpikingEnsembleNet:
-    """Build the network of a run's recipe as it is before training."""
+    """Build the network of a run's recipe as it is before training, but for what :func:`start_network` does."""
     model = recipe["model"]
     arguments = {
         "hidden": model["hidden"],
@@ -121,7 +125,27 @@ def build_network(
     if "spiking" in recipe:
         spiking = {key: value for key, value in recipe["spiking"].items() if not key.startswith("rate_")}
         return spiking_ensemble_net(input_shape, n_classes, **arguments, **spiking)
-    return ensemble_net(input_shape, n_classes, **arguments, start=model.get("start", "default"))
+    options = {key: model[key] for key in ("convolutions", "batch_norm") if key in model}
+    start = model.get("start", "default")
+    return ensemble_net(
+        input_shape, n_classes, **arguments, **options, start=start if start in START_NAMES else "default"
+    )
+
+
+def start_network(net: nn.Module, recipe: Mapping[str, Any], dataset: data.Dataset) -> None:
+    """Start a network by the scheme of its run's recipe, where that names one that needs more than layers' sizes.
+
+    Args:
+        net: of :func:`build_network`, changed in place.
+        recipe: of the run.
+        dataset: its first training images are what schemes measure on.
+    """
+    start = recipe["model"].get("start", "default")
+    if start in START_NAMES:
+        return
+    settings = {key: value for key, value in start.items() if key != "scheme"}
+    sample = dataset.normalize(dataset.train.images[:_START_SAMPLES])
+    start_(net, start["scheme"], sample=sample, generator=stream(recipe["seed"], "weights", "start"), **settings)
 
 
 def describe_network(net: EnsembleNet | SpikingEnsembleNet, input_shape: tuple[int, int, int]) -> dict[str, Any]:
@@ -153,12 +177,30 @@ def _rate_penalty(net: nn.Module, spiking: Mapping[str, Any]) -> RatePenalty | N
 
 
 def _optimizer(net: nn.Module, training: Mapping[str, Any]) -> torch.optim.Optimizer:
+    parameters = _rated(net, training["learning_rate"], training.get("rate_profile", 1.0))
     settings = {"lr": training["learning_rate"], "weight_decay": training["weight_decay"], "fused": True}
     if training["optimizer"] == "sgd":
-        return torch.optim.SGD(net.parameters(), momentum=training["momentum"], **settings)
+        return torch.optim.SGD(parameters, momentum=training["momentum"], **settings)
     if training["optimizer"] == "adamw":
-        return torch.optim.AdamW(net.parameters(), **settings)
-    return torch.optim.Adam(net.parameters(), **settings)
+        return torch.optim.AdamW(parameters, **settings)
+    return torch.optim.Adam(parameters, **settings)
+
+
+def _rated(net: nn.Module, learning_rate: float, profile: float) -> list[Any]:
+    """Return what an optimizer takes: the parameters, or groups with a learning rate for each layer.
+
+    Normalizations have the rate of the recipe; weight layers count from the middle, in the order of registration.
+    """
+    if profile == 1:
+        return list(net.parameters())
+    layers = weight_layers(net)
+    groups: list[dict[str, Any]] = [
+        {"params": list(layer.parameters()), "lr": learning_rate * profile**-exponent}
+        for (_, layer), exponent in zip(layers, middle_exponents(len(layers)), strict=True)
+    ]
+    rated = {id(parameter) for group in groups for parameter in group["params"]}
+    others = [parameter for parameter in net.parameters() if id(parameter) not in rated]
+    return [*groups, *([{"params": others}] if others else [])]
 
 
 def _median(history: list[dict[str, Any]], key: str) -> float | None:

@@ -1,7 +1,8 @@
 """Arms and wirings in plain words."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from neuropil.compare.arms import Arm
 from neuropil.compare.rewiring_words import name_rewiring
@@ -53,11 +54,33 @@ def describe_arm(arm: Arm) -> str:
     """
     if arm.is_dense:
         widths = list(dict.fromkeys(arm.hidden))
-        return f"dense, width {widths[0]}" if len(widths) == 1 else f"dense, widths {'–'.join(map(str, arm.hidden))}"
-    words = _describe_layers(arm.patterns)
+        words = f"dense, width {widths[0]}" if len(widths) == 1 else f"dense, widths {'–'.join(map(str, arm.hidden))}"
+    else:
+        words = _describe_layers(arm.patterns)
     if not isinstance(arm.readout, Dense):
         words += f", read-out {describe(arm.readout)}"
-    return words if arm.rewiring is None else f"{words}, {name_rewiring(arm.rewiring)}"
+    if arm.rewiring is not None:
+        words += f", {name_rewiring(arm.rewiring)}"
+    if arm.start is not None:
+        words += f", start {describe_start(arm.start)}"
+    return ", ".join([words, *(f"{key.replace('_', ' ')} {_plain(value)}" for key, value in arm.training.items())])
+
+
+def describe_start(start: str | Mapping[str, Any]) -> str:
+    """Say where weights start: the scheme and its settings.
+
+    Example:
+        >>> describe_start({"scheme": "emergence", "alpha": 1.5})
+        'emergence (alpha = 1.5)'
+    """
+    if isinstance(start, str):
+        return start
+    settings = ", ".join(f"{key} = {_plain(value)}" for key, value in start.items() if key != "scheme")
+    return f"{start['scheme']} ({settings})" if settings else str(start["scheme"])
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _describe_layers(patterns: Sequence[Pattern]) -> str:

@@ -20,6 +20,16 @@ from neuropil.compare.devices import check_device
 from neuropil.compare.splits import split_data
 from neuropil.train.run import RunError, check_run_folder, read_json, read_metrics
 
+# what every run would load by itself, at the cost of many seconds: Numba comes with the second, digits with the third,
+# and PyTorch loads the others when a network or an optimizer is made
+_PRELOADED = [
+    "neuropil.compare.execute",
+    "neuropil.connect.merge",
+    "sklearn.datasets",
+    "torch._dynamo",
+    "torch.fx.experimental.symbolic_shapes",
+]
+
 
 @dataclass
 class Task:
@@ -129,8 +139,7 @@ def _context() -> Any:
     if sys.platform == "win32":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    # Numba, with the second, and the digits, with the third, take a while to load and much memory
-    context.set_forkserver_preload(["neuropil.compare.execute", "neuropil.connect.merge", "sklearn.datasets"])
+    context.set_forkserver_preload(_PRELOADED)
     return context
 
 

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from neuropil.compare.registry import first_problem, nearest, split_arm
+from neuropil.compare.registry import first_problem, nearest, plain_start, split_arm
 from neuropil.compare.sweeps import expand_sweeps
 from neuropil.connect import Ensembles
 from neuropil.data import SOURCES
@@ -32,6 +32,8 @@ _MOST_SEEDS = 10_000
 
 
 SECTIONS = ("data", "model", "spiking", "training")
+# in what arms may differ: how they learn, not how long or from how much
+_ARM_TRAINING = ("optimizer", "learning_rate", "rate_profile", "weight_decay", "momentum", "schedule", "clip_norm")
 
 
 class _Loader(yaml.SafeLoader):
@@ -100,9 +102,24 @@ class ModelSection(_Section):
     )
     patches: int | None = Field(None, ge=1, description="patch encoder: patches along either side; null: flat pixels")
     patch_channels: int = Field(32, ge=1, description="patch encoder: features of each patch")
-    start: Literal["default", "kaiming"] = Field(
-        "default", description="scale of the first weights: default or kaiming"
+    convolutions: list[Annotated[int, Field(ge=1)]] | None = Field(
+        None, min_length=1, description="features of each 3 × 3 convolution before the hidden layers; null: none"
     )
+    batch_norm: bool = Field(False, description="normalize the input of every ReLU over the batch")
+    start: str | dict[str, Any] = Field(
+        "default", description="where weights start: a name, or {scheme: NAME, setting: value, …}"
+    )
+
+    @field_validator("start")
+    @classmethod
+    def _known_start(cls, start: Any) -> Any:
+        return plain_start(start)
+
+    @model_validator(mode="after")
+    def _one_encoder(self) -> Self:
+        if self.convolutions is not None and self.patches is not None:
+            raise ValueError(f"model.patches must be null beside model.convolutions, got {self.patches}")
+        return self
 
 
 class TrainingSection(_Section):
@@ -120,6 +137,27 @@ class TrainingSection(_Section):
         description="tf32: factors of products rounded to 10 bits, on a GPU; bfloat16: products under autocast",
     )
     clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient; null: not clipped")
+    rate_profile: float = Field(
+        1.0,
+        gt=0,
+        description="factor p of layer-wise learning rates: layer l has learning_rate · p^−s, s = …, −1, (0), 1, … "
+        "counted from the middle; above 1 early layers are faster",
+    )
+
+    def replaced(self, settings: Mapping[str, Any]) -> "TrainingSection":
+        """Return these settings with those of an arm in their place.
+
+        Raises:
+            ValueError: a setting is unknown or wrong, or would give the arm another budget.
+        """
+        for key in settings:
+            if key not in _ARM_TRAINING:
+                hint = nearest(key, _ARM_TRAINING) or f"; an arm may have its own {', '.join(_ARM_TRAINING)}"
+                raise ValueError(f"training.{key} must be the same for all arms{hint}")
+        try:
+            return TrainingSection.model_validate({**self.model_dump(), **settings})
+        except ValidationError as error:
+            raise ValueError(first_problem(error, prefix="training.")) from None
 
 
 class Recipe(_Section):
@@ -187,10 +225,13 @@ class Recipe(_Section):
             if not re.fullmatch(_NAME, name):
                 raise ValueError(f"arms: a name must start with a-z or 0-9, then '.', '-' and '_' too, got {name!r}")
             try:
-                patterns, readout, _ = split_arm(description, len(self.model.hidden))
+                arm = split_arm(description, len(self.model.hidden))
+                self.training.replaced(arm.training)
+                if self.spiking is not None and arm.start not in (None, "default"):
+                    raise ValueError(f"start must be default for spiking neurons, got {description['start']}")
             except ValueError as error:
                 raise ValueError(f"arms.{name}: {error}") from error
-            has_groups |= any(isinstance(pattern, Ensembles) for pattern in (*patterns, readout))
+            has_groups |= any(isinstance(pattern, Ensembles) for pattern in (*arm.patterns, arm.readout))
         if self.intra_only and not has_groups:
             raise ValueError("intra_only needs an arm whose wiring has groups, got none; try ensembles or mixer")
         return self
@@ -202,6 +243,9 @@ class Recipe(_Section):
             return self
         if model.start != "default":
             raise ValueError(f"model.start must be default for spiking neurons, got {model.start}")
+        if model.convolutions is not None or model.batch_norm:
+            key = "batch_norm" if model.convolutions is None else "convolutions"
+            raise ValueError(f"model.{key} needs neurons that are ReLUs, got spiking ones; try model.patches")
         check_encoding("spiking", spiking.encoding, patches=model.patches, frozen=spiking.frozen, scale=spiking.scale)
         if spiking.rate_penalty and self.training.epochs <= spiking.rate_warm_up:
             raise ValueError(

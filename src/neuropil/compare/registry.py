@@ -4,13 +4,15 @@ import dataclasses
 import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from pydantic import TypeAdapter, ValidationError, validate_call
 
 from neuropil import rewire
 from neuropil.connect import Dense, Ensembles, ErdosRenyi, Pattern, ScaleFree, SmallWorld
-from neuropil.models import mixer
+from neuropil.initialize import STARTS, settings_of, start_
+from neuropil.models import START_NAMES, mixer
 from neuropil.rewire import Rewiring, TopKastRewiring
 
 PATTERNS: dict[str, type[Pattern]] = {
@@ -82,21 +84,37 @@ def describe_pattern(pattern: Pattern) -> dict[str, Any]:
     return {"pattern": name, **{key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}}
 
 
-def split_arm(
-    description: Mapping[str, Any], n_layers: int
-) -> tuple[tuple[Pattern, ...], Pattern, dict[str, Any] | None]:
-    """Turn what a recipe says of an arm into the hidden layers' patterns, the read-out's, and its rewiring.
+class ArmParts(NamedTuple):
+    """What a recipe says of an arm, in parts.
+
+    Attributes:
+        patterns: of the hidden layers.
+        readout: the read-out's pattern.
+        rewiring: ``{"rule": name, **settings}``, or None where the wiring stays as it is.
+        start: as :func:`plain_start` gives it, or None where it is the recipe's.
+        training: what is other than in the recipe's training.
+    """
+
+    patterns: tuple[Pattern, ...]
+    readout: Pattern
+    rewiring: dict[str, Any] | None
+    start: str | dict[str, Any] | None
+    training: dict[str, Any]
+
+
+def split_arm(description: Mapping[str, Any], n_layers: int) -> ArmParts:
+    """Turn what a recipe says of an arm into its parts.
 
     Args:
         description: as for :func:`read_patterns`; beside it ``readout``, a pattern with its settings (default: dense),
-            and ``rewiring``, as for :func:`plain_rewiring`.
+            ``rewiring``, as for :func:`plain_rewiring`, ``start``, as for :func:`plain_start`, and ``training``.
         n_layers: number of hidden layers.
 
     Raises:
         ValueError: a name or a setting is unknown or wrong, or there is nothing to rewire.
     """
-    hidden = {key: value for key, value in description.items() if key not in ("readout", "rewiring")}
-    patterns = read_patterns(hidden, n_layers)
+    others = ("readout", "rewiring", "start", "training")
+    patterns = read_patterns({key: value for key, value in description.items() if key not in others}, n_layers)
     try:
         (readout,) = read_patterns({"layers": [description.get("readout", {"pattern": "dense"})]}, 1)
     except ValueError as error:
@@ -106,7 +124,46 @@ def split_arm(
         raise ValueError(
             "rewiring needs a sparse pattern, got dense; to prune a dense network, try erdos-renyi with density 1.0"
         )
-    return patterns, readout, rewiring
+    start = plain_start(description["start"]) if "start" in description else None
+    training = description.get("training", {})
+    if not isinstance(training, Mapping):
+        raise ValueError(f"training must hold keys and values, got {training!r}; try {{learning_rate: 0.01}}")  # noqa: TRY004
+    return ArmParts(patterns, readout, rewiring, start, dict(training))
+
+
+def plain_start(description: Any) -> str | dict[str, Any]:
+    """Return what a recipe says of where weights start: ``default``, ``kaiming``, or ``{"scheme": name, **settings}``.
+
+    Settings are tried once, on a small network, so that wrong ones are found before any run.
+
+    Raises:
+        ValueError: the name or a setting is unknown or wrong.
+    """
+    settings = dict(description) if isinstance(description, Mapping) else {"scheme": description}
+    name = settings.pop("scheme", None)
+    known = [*START_NAMES, *STARTS]
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(f"start must be one of {', '.join(known)}, got {name!r}{nearest(name, known)}")
+    if name in START_NAMES:
+        if settings:
+            raise ValueError(f"start {name} has no settings, got {next(iter(settings))!r}")
+        return name
+    parameters = settings_of(name)
+    for key, value in settings.items():
+        if key not in parameters:
+            hint = nearest(key, [*parameters]) or f"; it has {', '.join(parameters) or 'none'}"
+            raise ValueError(f"start {name} has no setting {key!r}{hint}")
+        try:
+            settings[key] = TypeAdapter(parameters[key].annotation).validate_python(value)
+        except ValidationError as error:
+            raise ValueError(first_problem(error, prefix=f"start {name}: {key}")) from None
+    trial = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 8))
+    generator = torch.Generator().manual_seed(0)
+    try:
+        start_(trial, name, sample=torch.rand(64, 8, generator=generator), generator=generator, **settings)
+    except ValueError as error:
+        raise ValueError(f"start {name}: {error}") from error
+    return {"scheme": name, **settings}
 
 
 def plain_rewiring(description: Any) -> dict[str, Any] | None:

@@ -10,9 +10,10 @@ import yaml
 
 from neuropil.compare import activity_figures, figures, rewiring_figures
 from neuropil.compare.activity_words import describe_activity, describe_silence, explain_activity
+from neuropil.compare.labels import describe_start
 from neuropil.compare.notices import collect_notices
 from neuropil.compare.recipe import Recipe
-from neuropil.compare.registry import plain_rewiring, split_arm
+from neuropil.compare.registry import split_arm
 from neuropil.compare.results import Results, load_results
 from neuropil.compare.rewiring_words import describe_rewiring, name_rule
 from neuropil.compare.sentences import FEWEST_SEEDS, caveats, findings
@@ -20,6 +21,7 @@ from neuropil.compare.spiking_words import describe_spiking
 from neuropil.compare.sweep_figures import sweep_pictures
 from neuropil.compare.sweeps import expand_sweeps
 from neuropil.compare.table import DIFFERENCE, NONE, table_columns, table_note, table_rows
+from neuropil.compare.tuned import NOTE, tuned_table
 from neuropil.connect import Dense
 from neuropil.data import SOURCES
 
@@ -84,6 +86,8 @@ def render_report(results: Results) -> str:
         by_energy=activity_figures.accuracy_by_energy(results),
         wirings=sorted(figures.wiring_pictures(results).items(), key=lambda item: item[0] in controls),
         sweeps=sweep_pictures(results),
+        tuned=tuned_table(results),
+        tuned_note=NOTE,
         activities=_activities(results),
         activity_note=explain_activity(results),
         rewirings=_rewirings(results),
@@ -142,15 +146,20 @@ def describe_setting(recipe: Recipe) -> str:
     if model.patches is not None:
         grid = f"{model.patches} × {model.patches}"
         encoder = f"a patch encoder, {grid} patches with {_count(model.patch_channels, 'feature')} each"
+    if model.convolutions is not None:
+        encoder = f"convolutions of 3 × 3 with {', '.join(map(str, model.convolutions))} features, each halved in size"
+    normalized = ", the input of every ReLU normalized over the batch" if model.batch_norm else ""
     network = (
         f"Network: {encoder}, then {_count(len(model.hidden), 'hidden layer')} of "
-        f"{', '.join(f'{n:,}' for n in model.hidden)} {_neurons(recipe)}. "
-        f"{_wirings_differ(recipe)}; only the dense twin of the same parameters is narrower."
+        f"{', '.join(f'{n:,}' for n in model.hidden)} {_neurons(recipe)}{normalized}. "
+        f"{_arms_differ(recipe)}"
     )
     if recipe.spiking is not None:
         network += f" {describe_spiking(recipe.spiking, patches=model.patches is not None)}"
     if model.start == "kaiming":
         network += " Weights start uniform at Kaiming's scale, biases at 0."
+    elif model.start != "default":
+        network += f" Weights start by the scheme {describe_start(model.start)}, biases at 0."
     optimizer = {"adam": "Adam", "adamw": "AdamW", "sgd": f"SGD with momentum {training.momentum:g}"}
     falling = " falling to 0 along a cosine" if training.schedule == "cosine" else ""
     clipping = "" if training.clip_norm is None else f", gradients clipped to norm {training.clip_norm:g}"
@@ -190,7 +199,7 @@ def _division(recipe: Recipe) -> str:
 
 def _has_sparse_readout(recipe: Recipe) -> bool:
     arms = expand_sweeps(recipe.arms).values()
-    return any(not isinstance(split_arm(arm, len(recipe.model.hidden))[1], Dense) for arm in arms)
+    return any(not isinstance(split_arm(arm, len(recipe.model.hidden)).readout, Dense) for arm in arms)
 
 
 def _neurons(recipe: Recipe) -> str:
@@ -200,18 +209,28 @@ def _neurons(recipe: Recipe) -> str:
     return f"spiking neurons, then a {readout} to a neuron for each class, whose count of spikes is its score"
 
 
-def _wirings_differ(recipe: Recipe) -> str:
-    """Say in what arms differ: in where their wiring starts, and in whether it changes."""
-    arms = expand_sweeps(recipe.arms)
-    rewirings = {name: plain_rewiring(arm.get("rewiring")) for name, arm in arms.items()}
-    rewired = [f"{name} by {name_rule(rewiring)}" for name, rewiring in rewirings.items() if rewiring is not None]
+def _arms_differ(recipe: Recipe) -> str:
+    """Say in what arms differ: in their wiring, in whether it changes, in where weights start and how they learn."""
+    parts = {name: split_arm(arm, len(recipe.model.hidden)) for name, arm in expand_sweeps(recipe.arms).items()}
+    rewired = [f"{name} by {name_rule(arm.rewiring)}" for name, arm in parts.items() if arm.rewiring is not None]
+    sparse = any(not isinstance(pattern, Dense) for arm in parts.values() for pattern in (*arm.patterns, arm.readout))
     layers = "hidden layers and the read-out" if _has_sparse_readout(recipe) else "hidden layers"
-    if not rewired:
-        return f"Arms differ in the wiring of the {layers} alone"
-    return (
-        f"Arms differ in the wiring of the {layers} alone: in how it starts, and in whether it is rewired in the "
-        f"course of training ({', '.join(rewired)})"
-    )
+    ways = [f"the wiring of the {layers}"] if sparse else []
+    if any(arm.start is not None for arm in parts.values()):
+        ways.append("where weights start")
+    settings = list(dict.fromkeys(key.replace("_", " ") for arm in parts.values() for key in arm.training))
+    if settings:
+        ways.append(f"how they learn ({', '.join(settings)})")
+    if not ways:
+        return "Arms do not differ."
+    words = f"Arms differ in {' and in '.join(ways)} alone"
+    if rewired:
+        words += (
+            ": in how it starts, and in whether it is rewired in the course of training "
+            if ways == [f"the wiring of the {layers}"]
+            else ", and in whether the wiring changes in the course of training "
+        ) + f"({', '.join(rewired)})"
+    return words + ("; only the dense twin of the same parameters is narrower." if sparse else ".")
 
 
 def _activities(results: Results) -> list[tuple[str, str, str, str | None]]:

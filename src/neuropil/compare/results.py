@@ -11,7 +11,7 @@ from typing import Any, Literal
 from neuropil.compare.activity import Activity, complete_summary
 from neuropil.compare.arms import Arm, expand_arms, run_folds
 from neuropil.compare.events import Rewired, summarize_rewiring
-from neuropil.compare.labels import TWIN_WORDS, describe_arm
+from neuropil.compare.labels import TWIN_WORDS, describe_arm, describe_start
 from neuropil.compare.recipe import Recipe, RecipeError, load_recipe
 from neuropil.compare.rewiring_words import compact_rewiring
 from neuropil.compare.run_result import NUMBERS, RunResult, State, join_folds, read_run
@@ -175,12 +175,14 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
 
 
 COLUMNS = (
-    "comparison", "arm", "seed", "fold", "n_folds", "status", "test_accuracy", "test_loss", "folds_mean", "folds_std",
+    "comparison", "arm", "seed", "fold", "n_folds", "status", "test_accuracy", "test_loss",
+    "validation_accuracy", "first_validation_accuracy", "folds_mean", "folds_std",
     "intra_only_accuracy", "intra_only_drop", "epochs", "parameters", "density",
     "multiply_accumulates", "seconds_per_epoch", "peak_memory_bytes", "kernels", "rewiring", "explored", "modularity",
     "neurons_without_input", "neurons_without_output", "negative_weights",
     "hidden_firing_rate", "dead", "saturated", "synaptic_operations", "synaptic_multiply_accumulates", "energy_joules",
-    "data", "hidden", "patches", "precision", "threads", "torch", "processor", "gpu", "commit", "date",
+    "data", "hidden", "patches", "convolutions", "batch_norm", "start", "optimizer", "learning_rate", "rate_profile",
+    "weight_decay", "precision", "threads", "torch", "processor", "gpu", "commit", "date",
 )  # fmt: skip
 
 
@@ -189,6 +191,7 @@ def write_csv(results: Results, path: str | os.PathLike[str]) -> Path:
 
     Columns are those of ``COLUMNS``: accuracy and density in [0, 1], ``status`` a state of
     :class:`RunResult`, one kernel and one width per hidden layer, parted by spaces;
+    ``validation_accuracy`` after the last epoch and ``first_validation_accuracy`` after the first;
     ``rewiring`` as "set per_epoch=2", and at the end of training the share of possible connections that have been
     live, and the modularity of the wiring. ``dead`` and ``saturated`` are shares of the hidden neurons
     (:class:`neuropil.measure.LayerActivity`); synaptic operations and energy are those of one image
@@ -245,7 +248,14 @@ def _row(recipe: Recipe, arm: Arm, run: RunResult, spread: Mapping[str, float]) 
         "data": recipe.data.name,
         "hidden": " ".join(str(width) for width in arm.hidden),
         "patches": recipe.model.patches,
-        "precision": recipe.training.precision,
+        "convolutions": " ".join(map(str, recipe.model.convolutions or ())),
+        "batch_norm": recipe.model.batch_norm or None,
+        "start": describe_start(recipe.model.start if arm.start is None else arm.start),
+        **recipe.training.replaced(arm.training).model_dump(
+            include={"optimizer", "learning_rate", "rate_profile", "weight_decay", "precision"}
+        ),
+        "validation_accuracy": run.validation_accuracy(-1),
+        "first_validation_accuracy": run.validation_accuracy(0),
     }
     return {key: "" if value is None else value for key, value in row.items()}
 

@@ -50,6 +50,11 @@ class RunResult:
         """Accuracy on the test set, or on what was held out, after the last epoch, in [0, 1]; None unless done."""
         return self.number("test_accuracy")
 
+    def validation_accuracy(self, epoch: int) -> float | None:
+        """Return accuracy on the validation split after an epoch, 0 the first and -1 the last; None: not known."""
+        value = self.metrics[epoch].get("validation_accuracy") if self.metrics else None
+        return float(value) if is_number(value) else None  # type: ignore[arg-type]
+
     def number(self, key: str) -> float | None:
         """Return a number of the summary, of folds their mean; None where there is none, or the run is not done."""
         if self.state != "done":

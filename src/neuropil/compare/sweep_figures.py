@@ -64,6 +64,7 @@ def sweep_curves(results: Results) -> dict[str, list[Curve]]:
     for sweep in list_sweeps(results.recipe.arms):
         if (
             len(sweep.keys) == 1
+            and not sweep.n_tuned
             and len(sweep.values) >= _FEWEST_VALUES
             and all(map(_is_numeric, sweep.values.values()))
         ):

@@ -1,4 +1,4 @@
-"""Swept arms: from one arm of a recipe to one for each value of a setting."""
+"""Swept and tuned arms: from one arm of a recipe to one for each value of a setting."""
 
 import itertools
 from collections.abc import Mapping
@@ -12,13 +12,25 @@ class Sweep:
 
     Attributes:
         arm: its name in the recipe.
-        keys: the settings that vary.
+        keys: the settings that vary; those of a part of the arm with a dot, as ``training.learning_rate``.
         values: of these, in the same order, by the name of the arm that has them.
+        n_tuned: how many keys, at the end, are tuned: of their values the one counts that validation chooses.
     """
 
     arm: str
     keys: tuple[str, ...]
     values: Mapping[str, tuple[Any, ...]]
+    n_tuned: int = 0
+
+    @property
+    def choices(self) -> dict[str, dict[str, tuple[Any, ...]]]:
+        """Candidates and their tuned values by their names, by the name of the arm that they are candidates for."""
+        found: dict[str, dict[str, tuple[Any, ...]]] = {}
+        if self.n_tuned:
+            for name, values in self.values.items():
+                swept, tuned = values[: -self.n_tuned], values[-self.n_tuned :]
+                found.setdefault("-".join([self.arm, *map(_part, swept)]), {})[name] = tuned
+        return found
 
 
 def list_sweeps(arms: Mapping[str, Mapping[str, Any]]) -> list[Sweep]:
@@ -36,20 +48,26 @@ def list_sweeps(arms: Mapping[str, Mapping[str, Any]]) -> list[Sweep]:
     """
     sweeps = []
     for name, description in arms.items():
-        sweep = description.get("sweep")
-        if sweep is None:
+        words: dict[str, dict[str, Any]] = {}
+        for how, example in (("sweep", "p_inter: [0, 0.05, 0.15]"), ("tune", "training.learning_rate: [0.001, 0.01]")):
+            settings = description.get(how)
+            if settings is None:
+                continue
+            if not isinstance(settings, Mapping) or not settings:
+                raise ValueError(
+                    f"arms.{name}: {how} must name settings and list their values, got {settings!r}; try {{{example}}}"
+                )
+            for key, listed in settings.items():
+                if str(key) in words:
+                    raise ValueError(f"arms.{name}: {key} must be swept or tuned, got both")
+                words[str(key)] = _words(f"arms.{name}: {how}.{key}", listed)
+        if not words:
             continue
-        if not isinstance(sweep, Mapping) or not sweep:
-            raise ValueError(
-                f"arms.{name}: sweep must name settings and list their values, got {sweep!r}; try "
-                "{p_inter: [0, 0.05, 0.15]}"
-            )
-        words = {str(key): _words(name, str(key), values) for key, values in sweep.items()}
         values = {
             "-".join([name, *chosen]): tuple(words[key][word] for key, word in zip(words, chosen, strict=True))
             for chosen in itertools.product(*words.values())
         }
-        sweeps.append(Sweep(name, tuple(words), values))
+        sweeps.append(Sweep(name, tuple(words), values, n_tuned=len(description.get("tune") or ())))
     return sweeps
 
 
@@ -62,17 +80,20 @@ def expand_sweeps(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, 
         ValueError: as in :func:`list_sweeps`, or two arms would have the same name.
 
     Example:
+        >>> arm = {"pattern": "dense", "start": "emergence", "tune": {"start.alpha": [1.2]}}
+        >>> expand_sweeps({"a": arm})
+        {'a-1.2': {'pattern': 'dense', 'start': {'scheme': 'emergence', 'alpha': 1.2}}}
         >>> expand_sweeps({"er": {"pattern": "erdos-renyi", "sweep": {"density": [0.1, 0.2]}}})
         {'er-0.1': {'pattern': 'erdos-renyi', 'density': 0.1}, 'er-0.2': {'pattern': 'erdos-renyi', 'density': 0.2}}
     """
     sweeps = {sweep.arm: sweep for sweep in list_sweeps(arms)}
     expanded: dict[str, dict[str, Any]] = {}
     for name, description in arms.items():
-        own = {key: value for key, value in description.items() if key != "sweep"}
+        own = {key: value for key, value in description.items() if key not in ("sweep", "tune")}
         found = {name: own}
         if name in sweeps:
             keys, values = sweeps[name].keys, sweeps[name].values
-            found = {new: own | dict(zip(keys, chosen, strict=True)) for new, chosen in values.items()}
+            found = {new: _with(own, dict(zip(keys, chosen, strict=True))) for new, chosen in values.items()}
         for new, settings in found.items():
             if new in expanded or (new != name and new in arms and new not in sweeps):
                 raise ValueError(
@@ -82,21 +103,39 @@ def expand_sweeps(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, 
     return expanded
 
 
-def _words(arm: str, key: str, values: Any) -> dict[str, Any]:
+def _with(description: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an arm with some settings in their places, those with a dot inside a part of it."""
+    arm = dict(description)
+    for key, value in values.items():
+        part, dot, setting = key.partition(".")
+        if not dot:
+            arm[key] = value
+            continue
+        inner = arm.get(part, {})
+        if not isinstance(inner, Mapping):  # a name alone
+            inner = {"rule" if part == "rewiring" else "scheme" if part == "start" else "pattern": inner}
+        arm[part] = {**inner, setting: value}
+    return arm
+
+
+def _words(where: str, values: Any) -> dict[str, Any]:
     """Return the values of one setting by the words that stand for them in names."""
     if not isinstance(values, list) or not values:
-        raise ValueError(f"arms.{arm}: sweep.{key} must be a list of values, got {values!r}; try [0, 0.05, 0.15]")
+        raise ValueError(f"{where} must be a list of values, got {values!r}; try [0, 0.05, 0.15]")
     words: dict[str, Any] = {}
     for value in values:
         parts = value if isinstance(value, list) and value else [value]
         if any(isinstance(part, list | Mapping) for part in parts):
-            raise ValueError(
-                f"arms.{arm}: sweep.{key}: a value must be a number, a word or a list of them, got {value!r}"
-            )
-        words["-".join(_word(part) for part in parts)] = value
+            raise ValueError(f"{where}: a value must be a number, a word or a list of them, got {value!r}")
+        words[_part(value)] = value
     if len(words) < len(values):
-        raise ValueError(f"arms.{arm}: sweep.{key}: the values must differ from each other, got {values!r}")
+        raise ValueError(f"{where}: the values must differ from each other, got {values!r}")
     return words
+
+
+def _part(value: Any) -> str:
+    """Return what stands for a value in the name of an arm."""
+    return "-".join(_word(part) for part in (value if isinstance(value, list) and value else [value]))
 
 
 def _word(value: Any) -> str:

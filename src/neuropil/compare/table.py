@@ -115,7 +115,7 @@ def table_rows(results: Results) -> tuple[list[str], list[list[str]]]:
         [
             f"{arm.arm.name}\n{arm.label}",
             seeds_text(arm),
-            _accuracy(arm.accuracy),
+            accuracy_text(arm.accuracy),
             NONE if arm.parameters is None else f"{arm.parameters:,.0f}",
             NONE if arm.density is None else f"{arm.density:.3f}",
             *(
@@ -127,10 +127,10 @@ def table_rows(results: Results) -> tuple[list[str], list[list[str]]]:
             NONE if arm.peak_memory_bytes is None else _three_digits(arm.peak_memory_bytes.median / memory),
             *(_activity(results, arm.activity) if results.recipe.spiking is not None else []),
             *(
-                _difference(None if (found := arm.differences.get(kind)) is None else found.accuracy)
+                difference_text(None if (found := arm.differences.get(kind)) is None else found.accuracy)
                 for kind in results.twin_words
             ),
-            *([_difference(arm.intra_only_drop)] if results.recipe.intra_only else []),
+            *([difference_text(arm.intra_only_drop)] if results.recipe.intra_only else []),
         ]
         for arm in results.arms.values()
     ]
@@ -146,7 +146,8 @@ def seeds_text(arm: ArmResult) -> str:
     return f"{done} of {n}\n" + ", ".join(f"{count} {words}" for count, words in counts if count)
 
 
-def _accuracy(accuracy: Estimate | None) -> str:
+def accuracy_text(accuracy: Estimate | None) -> str:
+    """Write a mean accuracy in per cent, with half of its interval."""
     if accuracy is None:
         return NONE
     half = accuracy.half_width
@@ -160,7 +161,8 @@ def _seconds(seconds: Spread | None) -> str:
     return text if seconds.n == 1 else f"{text}\n{_three_digits(seconds.low)}–{_three_digits(seconds.high)}"
 
 
-def _difference(found: Estimate | None) -> str:
+def difference_text(found: Estimate | None) -> str:
+    """Write a difference in percentage points, and its interval on a line of its own."""
     if found is None:
         return NONE
     return points(found.mean) if found.interval is None else f"{points(found.mean)}\n{interval(found)}"

@@ -7,7 +7,7 @@ model find its layers by :func:`weight_layers`.
 
 from neuropil.initialize.critical import critical_gain, critical_normal_
 from neuropil.initialize.depth_to_width import DepthToWidth, depth_to_width
-from neuropil.initialize.emergence_promoting import EmergenceProfile, LayerScale, promote_emergence_
+from neuropil.initialize.emergence_promoting import EmergenceProfile, LayerScale, middle_exponents, promote_emergence_
 from neuropil.initialize.fan_in import (
     kaiming_normal_,
     kaiming_uniform_,
@@ -19,8 +19,10 @@ from neuropil.initialize.layers import weight_layers
 from neuropil.initialize.lsuv import LayerVariance, lsuv_
 from neuropil.initialize.orthogonal import orthogonal_
 from neuropil.initialize.rank import RankReached, effective_rank, rank_controlled_
+from neuropil.initialize.starts import STARTS, settings_of, start_
 
 __all__ = [
+    "STARTS",
     "DepthToWidth",
     "EmergenceProfile",
     "LayerScale",
@@ -33,10 +35,13 @@ __all__ = [
     "kaiming_normal_",
     "kaiming_uniform_",
     "lsuv_",
+    "middle_exponents",
     "orthogonal_",
     "promote_emergence_",
     "rank_controlled_",
     "reset_",
+    "settings_of",
+    "start_",
     "weight_layers",
     "xavier_normal_",
     "xavier_uniform_",

@@ -151,7 +151,7 @@ def promote_emergence_(
     used = min(max(asked, 1 / most), most)
     followers = _normalizations(model, sample)
     scales = []
-    for (name, layer), exponent in zip(layers, _exponents(n_layers), strict=True):
+    for (name, layer), exponent in zip(layers, middle_exponents(n_layers), strict=True):
         factor = used**exponent
         if factor != 1:
             layer.weight.mul_(factor)
@@ -161,7 +161,7 @@ def promote_emergence_(
     return EmergenceProfile(used, asked, tuple(scales))
 
 
-def _exponents(n_layers: int) -> list[int]:
+def middle_exponents(n_layers: int) -> list[int]:
     """Return s of each layer: symmetric around the middle, 0 only where the number of layers is odd."""
     half = n_layers // 2
     return [*range(-half, 0), *([0] if n_layers % 2 else []), *range(1, half + 1)]

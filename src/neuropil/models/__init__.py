@@ -1,6 +1,7 @@
 """The networks of the papers, built from wirings and units, and the twins that a comparison needs."""
 
-from neuropil.models.ensemble_net import EnsembleNet, ensemble_net, mixer
+from neuropil.models.conv_encoder import ConvEncoder
+from neuropil.models.ensemble_net import START_NAMES, EnsembleNet, ensemble_net, mixer
 from neuropil.models.interchange import from_nir, read_nir, to_nir, write_nir
 from neuropil.models.patch_encoder import PatchEncoder
 from neuropil.models.spiking_ensemble_net import (
@@ -17,7 +18,9 @@ from neuropil.models.twins import TWINS, layer_sizes, matched_widths, twin_argum
 __all__ = [
     "ENCODINGS",
     "NEURONS",
+    "START_NAMES",
     "TWINS",
+    "ConvEncoder",
     "EnsembleNet",
     "PatchEncoder",
     "SpikingEnsembleNet",

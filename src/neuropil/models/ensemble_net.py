@@ -7,10 +7,12 @@ from torch import Tensor, nn
 
 from neuropil.connect import Dense, Ensembles, Pattern, SparseLinear
 from neuropil.initialize import kaiming_uniform_, reset_
+from neuropil.models.conv_encoder import ConvEncoder
 from neuropil.models.patch_encoder import PatchEncoder
 from neuropil.randomness import stream
 
 Start = Literal["default", "kaiming"]
+START_NAMES: tuple[str, ...] = get_args(Start)
 
 
 class EnsembleNet(nn.Module):
@@ -19,8 +21,8 @@ class EnsembleNet(nn.Module):
     Build one with :func:`ensemble_net`.
 
     Attributes:
-        encoder: a :class:`PatchEncoder`, or ``nn.Flatten``.
-        hidden: the hidden layers, each followed by its activation.
+        encoder: a :class:`PatchEncoder`, a :class:`ConvEncoder`, or ``nn.Flatten``.
+        hidden: the hidden layers, each followed by its batch normalization, if any, and its activation.
         readout: ``nn.Linear`` to the classes, or a :class:`neuropil.connect.SparseLinear`.
         arguments: what :func:`ensemble_net` was called with; :func:`neuropil.models.twins` starts from it.
 
@@ -55,6 +57,8 @@ def ensemble_net(
     pattern: Pattern | Sequence[Pattern] = Ensembles(),  # noqa: B008 (an immutable value)
     patches: int | None = None,
     patch_channels: int = 32,
+    convolutions: Sequence[int] | None = None,
+    batch_norm: bool = False,
     readout: Pattern = Dense(),  # noqa: B008 (an immutable value)
     start: Start = "default",
     kernel: str = "auto",
@@ -70,6 +74,8 @@ def ensemble_net(
             makes a plain ``nn.Linear``.
         patches: grid of the patch encoder along either side; None: pixels go in flat, (channel, row, column).
         patch_channels: features per patch.
+        convolutions: features of each convolution of a :class:`ConvEncoder`, in place of patches; None: none.
+        batch_norm: normalize the input of every ReLU, those of convolutions included, over the batch.
         readout: wiring of the layer to the classes.
         start: ``default``: PyTorch's start of a layer with the fan-in that each neuron has; ``kaiming``: uniform,
             √6 times as wide, so that activity keeps its size through layers with ReLUs. Biases start at 0 then.
@@ -78,8 +84,8 @@ def ensemble_net(
             of the same seed share the encoder's and the read-out's start whatever their wiring.
 
     Raises:
-        ValueError: no hidden layer, a width or n_classes below 1, not one pattern a layer, an unknown start, or a
-            pattern does not fit.
+        ValueError: no hidden layer, a width or n_classes below 1, not one pattern a layer, an unknown start, patches
+            and convolutions both, or a pattern or an encoder does not fit.
 
     Reference:
         G2GNet, arXiv 2508.14140. Its ANN section could not be read: widths, groups and p_inter follow the same
@@ -91,8 +97,8 @@ def ensemble_net(
         [(1, 1), (1, 1)]
     """
     patterns = check_sizes("ensemble_net", hidden, n_classes, pattern)
-    if start not in get_args(Start):
-        raise ValueError(f"ensemble_net: start must be one of {', '.join(get_args(Start))}, got {start!r}")
+    if start not in START_NAMES:
+        raise ValueError(f"ensemble_net: start must be one of {', '.join(START_NAMES)}, got {start!r}")
     arguments = {
         "input_shape": tuple(input_shape),
         "n_classes": n_classes,
@@ -100,16 +106,25 @@ def ensemble_net(
         "pattern": tuple(patterns),
         "patches": patches,
         "patch_channels": patch_channels,
+        "convolutions": None if convolutions is None else tuple(convolutions),
+        "batch_norm": batch_norm,
         "readout": readout,
         "start": start,
         "kernel": kernel,
         "seed": seed,
     }
-    encoder, in_features = build_encoder(input_shape, patches, patch_channels, seed)
+    if convolutions is None:
+        encoder, in_features = build_encoder(input_shape, patches, patch_channels, seed)
+    elif patches is not None:
+        raise ValueError(f"ensemble_net: patches must be None beside convolutions, got {patches}")
+    else:
+        generator = stream(seed, "weights", "encoder")
+        encoder = ConvEncoder(input_shape, convolutions, batch_norm=batch_norm, generator=generator)
+        in_features = encoder.out_features
     layers: list[nn.Module] = []
     for i, (width, chosen) in enumerate(zip(hidden, patterns, strict=True)):
         layer = build_layer("ensemble_net", i, in_features, width, chosen, start=start, kernel=kernel, seed=seed)
-        layers += [layer, nn.ReLU()]
+        layers += [layer, *([nn.BatchNorm1d(width)] if batch_norm else []), nn.ReLU()]
         in_features = width
     last = build_layer(
         "ensemble_net", "readout", in_features, n_classes, readout, start=start, kernel=kernel, seed=seed

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from neuropil.connect import Dense, ErdosRenyi
+from neuropil.models.conv_encoder import conv_features
 from neuropil.models.ensemble_net import EnsembleNet, ensemble_net
 from neuropil.models.spiking_ensemble_net import SpikingEnsembleNet, spiking_ensemble_net
 
@@ -53,8 +54,9 @@ def twin_arguments(**arguments: Any) -> dict[str, dict[str, Any]]:
     live = round(sum(d * i * o for d, (i, o) in zip(densities, sizes, strict=True)))
     n_classes, readout = arguments["n_classes"], arguments["readout"]
     last_density = readout.expected_density(hidden[-1], n_classes)
-    head = live + sum(hidden) + round(last_density * hidden[-1] * n_classes) + n_classes
-    narrow = matched_widths(hidden, in_features=in_features, n_classes=n_classes, n_parameters=head)
+    per_unit = 3 if arguments.get("batch_norm") else 1  # a bias, and perhaps a normalization's scale and shift
+    head = live + per_unit * sum(hidden) + round(last_density * hidden[-1] * n_classes) + n_classes
+    narrow = matched_widths(hidden, in_features=in_features, n_classes=n_classes, n_parameters=head, per_unit=per_unit)
     *random, last = (Dense() if d == 1.0 else ErdosRenyi(density=d, exact=True) for d in (*densities, last_density))
     dense = (Dense(),) * len(hidden)
     # the twin's blocks are single synapses, whatever those of the network; every wiring can be computed from events
@@ -67,14 +69,18 @@ def twin_arguments(**arguments: Any) -> dict[str, dict[str, Any]]:
     }
 
 
-def matched_widths(hidden: Sequence[int], *, in_features: int, n_classes: int, n_parameters: int) -> tuple[int, ...]:
+def matched_widths(
+    hidden: Sequence[int], *, in_features: int, n_classes: int, n_parameters: int, per_unit: int = 1
+) -> tuple[int, ...]:
     """Return hidden widths, in the proportions given, whose dense network has the nearest number of parameters.
 
     Args:
         hidden: the widths to shrink, such as (1024, 1024, 1024).
         in_features: features that enter the first hidden layer.
         n_classes: outputs of the read-out.
-        n_parameters: weights and biases of hidden layers and read-out together; at most those of ``hidden`` itself.
+        n_parameters: weights and biases of hidden layers and read-out together, parameters of normalizations
+            included; at most those of ``hidden`` itself.
+        per_unit: parameters of a hidden neuron beside its weights.
 
     Example:
         >>> matched_widths([1024] * 3, in_features=784, n_classes=10, n_parameters=750_000)
@@ -85,8 +91,9 @@ def matched_widths(hidden: Sequence[int], *, in_features: int, n_classes: int, n
         return tuple(max(1, round(width * largest / max(hidden))) for width in hidden)
 
     def parameters(largest: int) -> int:
-        sizes = [in_features, *widths(largest), n_classes]
-        return sum((i + 1) * o for i, o in pairwise(sizes))
+        *sizes, last = widths(largest)
+        hidden_layers = sum((i + per_unit) * o for i, o in pairwise([in_features, *sizes, last]))
+        return hidden_layers + (last + 1) * n_classes
 
     low, high = 1, max(hidden)
     while high - low > 1:
@@ -98,6 +105,8 @@ def matched_widths(hidden: Sequence[int], *, in_features: int, n_classes: int, n
 def layer_sizes(arguments: Mapping[str, Any]) -> list[tuple[int, int]]:
     """Return ``(in_features, out_features)`` of each hidden layer, for arguments of :func:`ensemble_net`."""
     in_features = math.prod(arguments["input_shape"])
-    if arguments["patches"] is not None:
+    if arguments.get("convolutions") is not None:
+        in_features = conv_features(arguments["input_shape"], arguments["convolutions"])
+    elif arguments["patches"] is not None:
         in_features = arguments["patch_channels"] * arguments["patches"] ** 2
     return list(pairwise([in_features, *arguments["hidden"]]))

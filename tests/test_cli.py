@@ -196,7 +196,10 @@ def test_divergence_is_reported(neuropil, recipe, tmp_path):
         (["compare", "digits", "arms.mixer.sweep.p_inter=3"], r"sweep.p_inter must be a list of values, got 3"),
         (["run", "digits", "--arm", "mixr"], "--arm must be one of .*, got 'mixr'; try 'mixer'"),
         (["report", "nowhere"], "nowhere"),
-        (["list", "pattern"], "topic must be one of recipes, patterns, rewiring, data, got 'pattern'; try 'patterns'"),
+        (
+            ["list", "pattern"],
+            "topic must be one of recipes, patterns, rewiring, initialization, probes, data, got 'pattern'; try 'patterns'",
+        ),
         (["show", "ensemble"], "name must be one that `neuropil list` shows, got 'ensemble'; try 'ensembles'"),
         (["show", "riggl"], "name must be one that `neuropil list` shows, got 'riggl'; try 'rigl'"),
         (["data", "check", "digit"], "name must be one of digits, .*, got 'digit'; try 'digits'"),

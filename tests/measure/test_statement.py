@@ -126,7 +126,10 @@ def test_the_model_is_only_read():
 
 
 ERRORS = [
-    ({"when": "later"}, "when must be one of static, rewired, pruned after, not stated, got 'later'"),
+    (
+        {"when": "later"},
+        "when must be one of static, rewired, thinned out, pruned after, never, not stated, got 'later'",
+    ),
     ({"readout": "tail"}, r"readout must name a weight or a module with one, got 'tail'; try one of \['weight'\]"),
     ({"seconds": (0.0, 1.0)}, r"seconds must be two finite numbers above 0, got \(0.0, 1.0\)"),
     ({"seconds": (1.0, float("nan"))}, "seconds must be two finite numbers above 0"),

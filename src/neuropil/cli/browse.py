@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,11 +16,14 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from neuropil.cli.folders import show_folder
 from neuropil.cli.runs import DataRoot
 
 Topic = Annotated[
     str | None,
-    typer.Argument(help="recipes, patterns, rewiring, initialization or data; default: all.", show_default=False),
+    typer.Argument(
+        help="recipes, patterns, rewiring, initialization, probes or data; default: all.", show_default=False
+    ),
 ]
 
 _PLAIN_STARTS = {  # those that networks are built with
@@ -29,7 +33,7 @@ _PLAIN_STARTS = {  # those that networks are built with
 
 
 def list_(topic: Topic = None) -> None:
-    """List what there is: recipes, wiring patterns, ways to rewire, starts of the weights, data sets."""
+    """List what there is: recipes, wiring patterns, ways to rewire, starts of the weights, probes, data sets."""
     from neuropil.compare.registry import nearest
 
     topics: dict[str, Callable[[], dict[str, str]]] = {
@@ -37,6 +41,7 @@ def list_(topic: Topic = None) -> None:
         "patterns": _patterns,
         "rewiring": _rewirings,
         "initialization": _starts,
+        "probes": _probes,
         "data": _data_sets,
     }
     if topic is not None and topic not in topics:
@@ -56,9 +61,19 @@ def list_(topic: Topic = None) -> None:
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a recipe, a pattern, a way to rewire, a start or a data set.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a recipe, a pattern, a way to rewire, a start, a probe or a data set; or the folder of a run "
+            "or a comparison."
+        ),
+    ],
+    sparsity: Annotated[
+        bool, typer.Option("--sparsity", help="Of a folder: what is sparse, since when, how, and how fast it is.")
+    ] = False,
 ) -> None:
-    """Show one recipe, pattern, way to rewire, start or data set: what it is, where it comes from, its settings."""
+    """Show what goes by a name, where it comes from, its settings; or what a run or a comparison came to."""
+    from neuropil.compare.probes import PROBES
     from neuropil.compare.recipe import bundled_recipes
     from neuropil.compare.registry import ARRANGEMENTS, PATTERNS, REWIRINGS, nearest
     from neuropil.data import SOURCES
@@ -66,6 +81,14 @@ def show(
     from neuropil.models import mixer
 
     console = Console()
+    known = [
+        *bundled_recipes(), *PATTERNS, *ARRANGEMENTS, *REWIRINGS, *_PLAIN_STARTS, *STARTS, *PROBES, *SOURCES, "recipe"
+    ]  # fmt: skip
+    if sparsity and not Path(name).is_dir():
+        raise ValueError(f"show: --sparsity needs the folder of a run or a comparison, got {name!r}; try runs/digits")
+    if sparsity or (name not in known and Path(name).is_dir()):
+        show_folder(Path(name), console, sparsity=sparsity)
+        return
     found = False
     if name in SOURCES:
         found = True
@@ -87,6 +110,9 @@ def show(
     if name in STARTS:
         found = True
         _show_start(name, console)
+    if name in PROBES:
+        found = True
+        _show_probe(name, console)
     if name in bundled_recipes():
         found = True
         path = bundled_recipes()[name]
@@ -98,7 +124,6 @@ def show(
         found = True
         _show_recipe_keys(console)
     if not found:
-        known = [*bundled_recipes(), *PATTERNS, *ARRANGEMENTS, *REWIRINGS, *_PLAIN_STARTS, *STARTS, *SOURCES, "recipe"]
         raise ValueError(f"show: name must be one that `neuropil list` shows, got {name!r}{nearest(name, known)}")
 
 
@@ -146,6 +171,12 @@ def _starts() -> dict[str, str]:
     from neuropil.initialize import STARTS
 
     return _PLAIN_STARTS | {name: _first_line(scheme) for name, scheme in STARTS.items()}
+
+
+def _probes() -> dict[str, str]:
+    from neuropil.compare.probes import PROBES
+
+    return {name: _first_line(kind.make) for name, kind in PROBES.items()}
 
 
 def _data_sets() -> dict[str, str]:
@@ -221,6 +252,27 @@ def _show_start(name: str, console: Console) -> None:
     console.print(f"\nan arm: {{pattern: dense, start: {{scheme: {name}{example}}}}}", highlight=False)
 
 
+def _show_probe(name: str, console: Console) -> None:
+    """Print what a probe measures, the numbers that it gives, and its settings with their defaults."""
+    from neuropil.compare.probes import PROBES, probe_settings
+
+    kind = PROBES[name]
+    console.print(f"[bold]probe {name}[/]\n")
+    console.print(Text(kind.what + (f"\n\nSource: {kind.source}." if kind.source else "")))
+    table = Table("in its records", "", title="\nit gives", title_justify="left", box=None, padding=(0, 2))
+    for key, quantity in kind.quantities.items():
+        table.add_row(key, escape(quantity.title))
+    console.print(table)
+    _print_settings(probe_settings(name), inspect.Parameter.empty, console)
+    console.print(
+        "\nevery: also every so many steps of the optimizer; epochs: after which epochs, 0 being the state before "
+        "training (none said: after each, and before the first); n_samples: how many of the first training images; "
+        f"name: of the probe, where there are several of a measure\n\nin a recipe: probes: [{name}, …] or probes: "
+        f"[{{measure: {name}, every: 100}}, …]",
+        highlight=False, markup=False,
+    )  # fmt: skip
+
+
 def _print_settings(defaults: Mapping[str, Any], missing: Any, console: Console) -> None:
     table = Table("setting", "default", title="\nin a recipe", title_justify="left", box=None, padding=(0, 2))
     for name, default in defaults.items():
@@ -273,6 +325,13 @@ def _show_recipe_keys(console: Console) -> None:
         "sweep: {setting: a list of values, …} stands for one arm a value, and tune: {setting: a list of values, …} "
         "for candidates of which validation chooses one; a setting of a part has a dot, as training.learning_rate; see "
         "neuropil list patterns, neuropil list rewiring, neuropil list initialization"
+    )
+    console.print(
+        "\nprobes: a list of names, or of {measure: NAME, every: STEPS, epochs: [0, 5, …], n_samples: …, setting: "
+        "value, …}, or a mapping from names to such settings. They are measured before training and after each epoch "
+        "where nothing else is said, always on the same images; training is the same with and without them, and its "
+        "seconds are told without theirs; see neuropil list probes",
+        markup=False,
     )
     console.print(
         "\nspiking: where a recipe has this section, if only as spiking: {}, neurons spike, and its keys have the "

@@ -146,6 +146,7 @@ def run_recipe(recipe: Recipe, arm: Arm, seed: int, fold: int | None = None) -> 
     rewiring = {} if arm.rewiring is None else {"rewiring": arm.rewiring}
     spiking = {} if recipe.spiking is None else {"spiking": _spiking(recipe.spiking)}
     intra_only = {"intra_only": True} if recipe.intra_only and arm.has_groups else {}
+    probes = {"probes": recipe.probes} if recipe.probes else {}
     data = recipe.data.model_dump()
     if fold is not None:
         data |= {"validation": None, "fold": fold, "n_folds": recipe.folds, "fold_order": recipe.fold_order}
@@ -167,6 +168,7 @@ def run_recipe(recipe: Recipe, arm: Arm, seed: int, fold: int | None = None) -> 
         **rewiring,
         "training": training,
         **intra_only,
+        **probes,
     }
 
 

@@ -8,11 +8,13 @@ import base64
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+X = TypeVar("X", int, float)
 
 ARM = "#0067a5"
 INK, GRID = "#33373d", "#e3e5e8"
@@ -56,8 +58,8 @@ def data_uri(kind: str, content: bytes) -> str:
 
 
 def over_seeds(
-    curves: Sequence[Mapping[int, float]], combine: Callable[[list[float]], float]
-) -> tuple[list[int], list[float]]:
+    curves: Sequence[Mapping[X, float]], combine: Callable[[list[float]], float]
+) -> tuple[list[X], list[float]]:
     """Return epochs (or steps), and the mean, lowest or highest of the seeds that have come as far."""
     epochs = sorted({epoch for curve in curves for epoch in curve})
     return epochs, [combine([curve[epoch] for curve in curves if epoch in curve]) for epoch in epochs]

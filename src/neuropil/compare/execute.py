@@ -13,6 +13,7 @@ from torch import nn
 
 from neuropil import data
 from neuropil.compare.activity import summarize_epoch
+from neuropil.compare.probes import build_probes
 from neuropil.compare.registry import read_patterns, read_rewiring
 from neuropil.compare.splits import split_data
 from neuropil.connect import SparseLinear
@@ -78,6 +79,8 @@ def execute(
             run=run,
             rewirer=rewirer,
             rate_penalty=_rate_penalty(net, recipe.get("spiking", {})),
+            # here the network is always as training begins with it: fit takes up what was done before
+            probes=build_probes(recipe, net, dataset),
         )
         summary = {
             "status": result.status,

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from neuropil.compare.probes import check_probes, plain_probes
 from neuropil.compare.registry import first_problem, nearest, plain_start, split_arm
 from neuropil.compare.sweeps import expand_sweeps
 from neuropil.connect import Ensembles
@@ -186,6 +187,9 @@ class Recipe(_Section):
     intra_only: bool = Field(
         False, description="after training, score networks with groups once more, with no connection between groups"
     )
+    probes: list[dict[str, Any]] = Field(
+        [], description="measures recorded in the course of training, see below and `neuropil list probes`"
+    )
     arms: dict[str, dict[str, Any]] = Field(min_length=1, description="wirings to compare, by name")
 
     @model_serializer(mode="wrap")
@@ -193,7 +197,14 @@ class Recipe(_Section):
         content: dict[str, Any] = dump(self)
         if self.spiking is None:
             del content["spiking"]  # a section without content is refused
+        if not self.probes:
+            del content["probes"]
         return content
+
+    @field_validator("probes", mode="before")
+    @classmethod
+    def _measured(cls, probes: Any) -> list[dict[str, Any]]:
+        return plain_probes(probes)
 
     @field_validator("spiking", mode="before")
     @classmethod
@@ -239,6 +250,7 @@ class Recipe(_Section):
     @model_validator(mode="after")
     def _spikable(self) -> Self:
         spiking, model = self.spiking, self.model
+        check_probes(self.probes, spiking=spiking is not None)
         if spiking is None:
             return self
         if model.start != "default":

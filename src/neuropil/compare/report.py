@@ -8,15 +8,18 @@ from typing import Any
 
 import yaml
 
-from neuropil.compare import activity_figures, figures, rewiring_figures
+from neuropil.compare import activity_figures, figures, probe_figures, rewiring_figures
 from neuropil.compare.activity_words import describe_activity, describe_silence, explain_activity
 from neuropil.compare.labels import describe_start
 from neuropil.compare.notices import collect_notices
+from neuropil.compare.probe_ranks import RANKS_NOTE, ranks_table
+from neuropil.compare.probe_words import describe_probe
 from neuropil.compare.recipe import Recipe
 from neuropil.compare.registry import split_arm
 from neuropil.compare.results import Results, load_results
 from neuropil.compare.rewiring_words import describe_rewiring, name_rule
 from neuropil.compare.sentences import FEWEST_SEEDS, caveats, findings
+from neuropil.compare.sparsity_words import HEADER, sparsity_rows
 from neuropil.compare.spiking_words import describe_spiking
 from neuropil.compare.sweep_figures import sweep_pictures
 from neuropil.compare.sweeps import expand_sweeps
@@ -88,6 +91,13 @@ def render_report(results: Results) -> str:
         sweeps=sweep_pictures(results),
         tuned=tuned_table(results),
         tuned_note=NOTE,
+        probes=[
+            (shown.plan.name, *describe_probe(shown), shown.picture) for shown in probe_figures.probe_pictures(results)
+        ],
+        ranks=ranks_table(results),
+        ranks_note=RANKS_NOTE,
+        sparsity_header=HEADER,
+        sparsity=sparsity_rows(results),
         activities=_activities(results),
         activity_note=explain_activity(results),
         rewirings=_rewirings(results),

@@ -124,6 +124,11 @@ class Results:
         """The arms that are compared with twins of their own."""
         return [arm for arm in self.arms.values() if arm.arm.twins]
 
+    def dense_twin(self, arm: Arm) -> "ArmResult | None":
+        """Return the dense arm of an arm's widths; None where there is none, or where it is the arm itself."""
+        same = [other for other in self.arms.values() if other.arm.is_dense and other.arm.hidden == arm.hidden]
+        return next((other for other in same if not arm.is_dense), None)
+
     @property
     def rewired_arms(self) -> list[ArmResult]:
         """The arms that are rewired while they learn."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from neuropil.compare.arms import run_folder
 from neuropil.compare.events import read_whole_events
-from neuropil.train.run import read_json, read_metrics
+from neuropil.train.run import read_json, read_metrics, read_probes
 
 State = Literal["done", "running", "missing", "failed", "diverged"]
 
@@ -30,6 +30,7 @@ class RunResult:
         metrics: one record an epoch.
         environment: machine and versions.
         events: what rewiring did, one record an event and layer (:class:`neuropil.rewire.Event` and its epoch).
+        probes: what probes measured, one record each, as in ``probes.jsonl``.
         fold: which part of the training images was held out and scored; None: the test images were scored.
         folds: the runs of which this is the mean; it has no summary, metrics or events of its own then.
     """
@@ -42,6 +43,7 @@ class RunResult:
     metrics: tuple[Mapping[str, Any], ...]
     environment: Mapping[str, Any]
     events: tuple[Mapping[str, Any], ...] = ()
+    probes: tuple[Mapping[str, Any], ...] = ()
     fold: int | None = None
     folds: "tuple[RunResult, ...]" = ()
 
@@ -79,7 +81,11 @@ def join_folds(folds: Sequence[RunResult]) -> RunResult:
 
 def read_run(folder: Path, arm: str, seed: int, fold: int | None = None) -> RunResult:
     """Read one run from the folder of its comparison; nothing that lies there raises."""
-    run = run_folder(folder, arm, seed, fold)
+    return read_run_folder(run_folder(folder, arm, seed, fold), arm, seed, fold)
+
+
+def read_run_folder(run: Path, arm: str, seed: int, fold: int | None = None) -> RunResult:
+    """Read one run from its own folder; nothing that lies there raises."""
     state: State = "missing"
     reason: str | None = None
     summary: dict[str, Any] = {}
@@ -99,7 +105,10 @@ def read_run(folder: Path, arm: str, seed: int, fold: int | None = None) -> RunR
     except UnicodeDecodeError:
         metrics = []
     environment = read_json(run / "environment.json") or {}
-    return RunResult(arm, seed, state, reason, summary, tuple(metrics), environment, read_whole_events(run), fold)
+    probes = tuple(record for record in read_probes(run) if isinstance(record, dict))
+    return RunResult(
+        arm, seed, state, reason, summary, tuple(metrics), environment, read_whole_events(run), probes, fold
+    )
 
 
 def is_number(value: object) -> bool:

@@ -9,11 +9,13 @@ from torch import nn
 from neuropil.connect import SparseLinear
 from neuropil.measure.trained_function import live_entries
 
-WHEN = ("static", "rewired", "pruned after", "not stated")
+WHEN = ("static", "rewired", "thinned out", "pruned after", "never", "not stated")
 _WORDS = {
     "static": "sparse from the start, the same connections throughout",
     "rewired": "sparse from the start, connections exchanged while learning",
+    "thinned out": "sparser and sparser while learning",
     "pruned after": "dense while learning, sparse afterwards",
+    "never": "dense throughout",
     "not stated": "not stated",
 }
 _NOT_CONNECTIONS = (nn.Embedding, nn.EmbeddingBag)
@@ -137,7 +139,8 @@ def sparsity_statement(
 
     Args:
         model: any module.
-        when: ``static``, ``rewired``, ``pruned after`` or ``not stated``; a model does not tell.
+        when: ``static``, ``rewired``, ``thinned out``, ``pruned after``, ``never`` or ``not stated``; a model does not
+            tell.
         readout: name of the weight or the module that reads out; None: none is told apart.
         seconds: measured for the same work, (this model, a dense one), both above 0.
 

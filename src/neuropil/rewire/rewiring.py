@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from neuropil.rewire.limits import Limits
 from neuropil.rewire.rewirer import Rewirer
 from neuropil.rewire.rule import Rule
-from neuropil.rewire.schedule import Cubic, Schedule
+from neuropil.rewire.schedule import Cubic, Schedule, Stages
 
 Within = float | Literal["keep"] | None
 
@@ -45,6 +45,21 @@ class Rewiring:
         if self.schedule is None or not isinstance(self.schedule.density, Cubic):
             return initial
         return min(initial, self.schedule.density.to)
+
+    def peak_density(self, initial: float) -> float:
+        """Return the highest density, in (0, 1], of a layer that starts with ``initial``, at any time of training."""
+        extra = 0.0
+        if self.schedule is not None and isinstance(self.schedule.density, Stages):
+            extra = max((more for _, more in self.schedule.density.stages), default=0.0)
+        return min(1.0, initial + extra)
+
+    @property
+    def dense_gradient_steps(self) -> int:
+        """Steps before each event whose gradient of all possible connections is looked at; 0: it never is.
+
+        Gradients of connections that are there do not count: learning has them anyway.
+        """
+        return self.grow.window if self.grow is not None and "gradient" in self.grow.needs else 0
 
     def attach(
         self,

@@ -247,6 +247,15 @@ class TopKastRewiring:
         """Return the density at the end, in (0, 1], of a network or layer that is built with ``initial``."""
         return min(initial, self.density)
 
+    def peak_density(self, initial: float) -> float:
+        """Return the highest density of live connections at any time; weights of the others are kept aside."""
+        return min(initial, self.backward_density)
+
+    @property
+    def dense_gradient_steps(self) -> int:
+        """0: gradients are those of live connections alone."""
+        return 0
+
     def attach(
         self,
         model: nn.Module,

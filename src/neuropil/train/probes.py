@@ -107,14 +107,27 @@ class Probing:
 
     def _take(self, probe: Probe, when: dict[str, int]) -> None:
         started = time.perf_counter()
-        device = next(self._model.parameters()).device
-        images = self._dataset.normalize(self._dataset.train.images[: probe.n_samples]).to(device)
-        labels = self._dataset.train.labels[: probe.n_samples].to(device)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), evaluation_mode(self._model):
-            torch.manual_seed(derived_seed(self._seed, "noise", "probe"))
-            value = plain(probe.measure(self._model, images, labels))
-        self._records.append({**when, "probe": probe.name, "value": value})
+        value = measure_once(probe.measure, self._model, self._dataset, n_samples=probe.n_samples, seed=self._seed)
+        self._records.append({**when, "probe": probe.name, "value": plain(value)})
         self.seconds += time.perf_counter() - started
+
+
+def measure_once(measure: Measure, model: nn.Module, dataset: Dataset, *, n_samples: int, seed: int) -> Any:
+    """Return what a measure gives just as a :class:`Probe` of the same run takes it: same batch, mode and draws.
+
+    Args:
+        measure: as for :class:`Probe`.
+        model: what is measured.
+        dataset: whose first training images are the batch.
+        n_samples: how many of them.
+        seed: of the run.
+    """
+    device = next(model.parameters()).device
+    images = dataset.normalize(dataset.train.images[:n_samples]).to(device)
+    labels = dataset.train.labels[:n_samples].to(device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), evaluation_mode(model):
+        torch.manual_seed(derived_seed(seed, "noise", "probe"))
+        return measure(model, images, labels)
 
 
 def plain(value: Any) -> Any:

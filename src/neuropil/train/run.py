@@ -82,7 +82,7 @@ class Run:
 
     def probes(self) -> list[dict[str, Any]]:
         """Return what probes have recorded; a last line that was cut off by a kill is left out."""
-        return read_records(self.folder / _PROBES)
+        return read_probes(self.folder)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one record to the metrics."""
@@ -231,6 +231,11 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 def read_events(folder: Path) -> list[dict[str, Any]]:
     """Return the records of ``rewiring.jsonl``, up to the first that is not whole; none where nothing was rewired."""
     return read_records(folder / _REWIRING)
+
+
+def read_probes(folder: Path) -> list[dict[str, Any]]:
+    """Return the records of ``probes.jsonl``, up to the first that is not whole; none where there are no probes."""
+    return read_records(folder / _PROBES)
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -64,7 +64,7 @@ def print_results(results: "Results", console: Console) -> None:
 def _table(header: list[str], rows: list[list[str]], controls: list[bool]) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
     for i, title in enumerate(header):
-        breakable = title.startswith(("seconds", "peak", "synaptic"))
+        breakable = title.startswith(("seconds", "peak", "synaptic", "chosen"))
         table.add_column(title.replace(", ", ",\n"), justify="left" if i == 0 else "right", no_wrap=not breakable)
     for row, control in zip(rows, controls, strict=True):
         empty = all(cell in ("", "–") for cell in row[1:])

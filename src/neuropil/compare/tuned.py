@@ -32,7 +32,9 @@ class TunedArm:
         first: accuracy on the validation split after the first epoch; None where it is not known.
         accuracy: on the test set after the last epoch.
         difference: of that to the first tuned arm's, paired by seed; None of the first one itself.
-        common: accuracy where the tuned values are those of the first tuned arm; None without such a candidate.
+        common_first: accuracy on the validation split after the first epoch where the tuned values are those of the
+            first tuned arm; None without such a candidate.
+        common: accuracy on the test set after the last epoch likewise.
         common_difference: of that to the first tuned arm's, paired by seed.
         common_diverged: how many runs diverged at these values; they are in neither of the two.
     """
@@ -44,6 +46,7 @@ class TunedArm:
     first: Estimate | None
     accuracy: Estimate
     difference: Estimate | None
+    common_first: Estimate | None
     common: Estimate | None
     common_difference: Estimate | None
     common_diverged: int
@@ -68,10 +71,8 @@ def tuned_arms(results: Results) -> list[TunedArm]:
             if accuracy is None:
                 continue
             values = dict(zip(keys, candidates[chosen], strict=True))
-            alike = None
-            if reference is not None:
-                wanted = tuple(reference.values.get(key) for key in keys)
-                alike = next((results.arms[c] for c, tuned in candidates.items() if tuned == wanted), None)
+            wanted = tuple((values if reference is None else reference.values).get(key) for key in keys)
+            alike = next((results.arms[c] for c, tuned in candidates.items() if tuned == wanted), None)
             arm = TunedArm(
                 name=name,
                 chosen=chosen,
@@ -80,7 +81,8 @@ def tuned_arms(results: Results) -> list[TunedArm]:
                 first=_first(results.arms[chosen]),
                 accuracy=accuracy,
                 difference=_difference(results, chosen, reference),
-                common=accuracy if reference is None else alike.accuracy if alike else None,
+                common_first=_first(alike) if alike else None,
+                common=alike.accuracy if alike else None,
                 common_difference=_difference(results, alike.arm.name, reference) if alike else None,
                 common_diverged=alike.count("diverged") if alike else 0,
             )
@@ -106,6 +108,7 @@ def tuned_table(results: Results) -> tuple[list[str], list[list[str]]]:
             accuracy_text(arm.first),
             accuracy_text(arm.accuracy),
             difference_text(arm.difference),
+            accuracy_text(arm.common_first),
             accuracy_text(arm.common) + (f"\n{arm.common_diverged} diverged" if arm.common_diverged else ""),
             difference_text(arm.common_difference),
         ]
@@ -117,6 +120,7 @@ def tuned_table(results: Results) -> tuple[list[str], list[list[str]]]:
         "epoch 1 (%)",
         "accuracy (%)",
         f"− {first}",
+        f"epoch 1 (%), {words} of {first}",
         f"accuracy (%), {words} of {first}",
         f"− {first}, {words} of {first}",
     ]

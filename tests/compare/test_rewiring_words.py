@@ -8,7 +8,8 @@ import pytest
 from neuropil.compare.registry import REWIRINGS
 from neuropil.compare.rewiring_words import compact_rewiring, describe_rewiring, name_rewiring
 
-REQUIRED = {"gmp": {"density": 0.1}, "granet": {"density": 0.1}, "top-kast": {"density": 0.1}}
+PRUNING = ("gmp", "granet", "one-shot", "iterative-magnitude", "lottery-ticket", "top-kast")
+REQUIRED = {name: {"density": 0.1} for name in PRUNING}
 
 
 @pytest.mark.parametrize("name", REWIRINGS)
@@ -65,6 +66,22 @@ def test_every_preset_has_words(name: str) -> None:
             "drops the smallest weights, grows where the gradient is largest, 50 % every 1,000 steps, falling to 0 "
             "along a cosine, thinning all layers out by one threshold to a density of 0.1 until 50 % of training",
         ),
+        (
+            {"rule": "one-shot", "density": 0.1, "after": 100, "scope": "layer"},
+            "drops the smallest weights, at one go after 100 steps, thinning each layer out to a density of 0.1",
+        ),
+        (
+            {"rule": "iterative-magnitude", "density": 0.1, "rounds": 3, "per_epoch": 0.5},
+            "drops the smallest weights, in 3 rounds every 2 epochs, thinning all layers out by one threshold to a "
+            "density of 0.1",
+        ),
+        (
+            {"rule": "lottery-ticket", "density": 0.1, "rounds": 2, "rewind_to": 50, "redraw": True},
+            "drops the smallest weights, in 2 rounds after 33.3 % and 66.7 % of training, thinning all layers out by one "
+            "threshold to a density of 0.1; after each round all weights go back to those of step 50, in the last round "
+            "to redrawn weights instead, and a falling learning rate starts anew; what is left learns in the last part "
+            "alone",
+        ),
     ],
 )
 def test_rules_in_plain_words(rewiring: dict[str, Any], words: str) -> None:
@@ -77,6 +94,7 @@ def test_names_and_settings() -> None:
     assert compact_rewiring(rewiring) == "chts temperature=[1,2] anneal=cosine"
     assert name_rewiring({"rule": "mest", "soft": True}) == "rewired by MEST, soft = true"
     assert compact_rewiring(None) == ""
+    assert name_rewiring({"rule": "one-shot", "density": 0.1}) == "pruned by one-shot magnitude, density = 0.1"
 
 
 def test_an_unknown_rule_is_an_error() -> None:

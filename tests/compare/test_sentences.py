@@ -173,6 +173,16 @@ def test_without_static_twin(made_up: Any) -> None:
     )
 
 
+def test_where_nothing_comes(made_up: Any) -> None:
+    folder = made_up.rewired()
+    for seed in range(3):
+        rewiring = {"events": 3, "replaced": 0.0, "explored": 1.0, "modularity": None}
+        made_up.write_summary("er-gmp", seed, test_accuracy=0.9, rewiring=rewiring)
+    assert finding_about("er-gmp", folder).rewiring.endswith(
+        "it has no static twin. 3 events took connections away, and none came."
+    )
+
+
 def test_nothing_about_rewiring_before_it_is_done(made_up: Any) -> None:
     folder = made_up.rewired()
     for seed in range(3):

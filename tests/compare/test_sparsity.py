@@ -20,6 +20,7 @@ from neuropil.compare.sparsity_words import HEADER, sparsity_lines, sparsity_row
 ARM = {"pattern": "erdos-renyi", "density": 0.25, "exact": True}
 FULL = {"pattern": "erdos-renyi", "density": 1.0}
 NEVER = "never"
+PRUNING = ("one-shot", "iterative-magnitude", "lottery-ticket")
 
 
 def run_of(arm: dict[str, Any]) -> dict[str, Any]:
@@ -53,6 +54,8 @@ WAYS: dict[str, tuple[dict[str, Any], str, float, str]] = {
             "at every step as long as it is dense"),
     "granet": ({**FULL, "rewiring": {"rule": "granet", "density": 0.2}}, "dense-to-sparse", 1.0,
                "at every event, and at every step as long as it is dense"),
+    **{way: ({**FULL, "rewiring": {"rule": way, "density": 0.2}}, "dense-to-sparse", 1.0,
+             "at every step as long as it is dense") for way in PRUNING},
     "top-kast": ({**FULL, "rewiring": {"rule": "top-kast", "density": 0.2, "backward_density": 0.4}},
                  "sparse-to-sparse", 0.4, NEVER),
 }  # fmt: skip
@@ -65,9 +68,8 @@ def test_each_way_to_rewire_says_what_it_holds_and_needs(way: str) -> None:
     assert (found.kind, found.dense_gradients) == (kind, gradients)
     assert found.densest == pytest.approx(densest, abs=0.02 if way == "g2g" else 0.005)
     assert found.keeps_aside == (way == "top-kast")
-    assert found.statement.when == {"static": "static", "gmp": "thinned out", "granet": "thinned out"}.get(
-        way, "rewired"
-    )
+    thinned = ("gmp", "granet", *PRUNING)
+    assert found.statement.when == ("static" if way == "static" else "thinned out" if way in thinned else "rewired")
 
 
 def test_what_is_grown_in_between_counts_to_the_densest() -> None:

@@ -493,11 +493,11 @@ def test_errors():
         ),
         (
             lambda: snip(nn.Sequential(nn.ReLU()), batch, density=0.5),
-            "snip: the model must have an nn.Linear or a SparseLinear, got none",
+            "snip: the model must have an nn.Linear, an nn.Conv2d, or a sparse layer, got none",
         ),
         (
             lambda: snip(model, batch, density=0.5, skip=("0", "2", "4")),
-            "snip: the model must have an nn.Linear or a SparseLinear, got only skipped ones",
+            "snip: the model must have an nn.Linear, an nn.Conv2d, or a sparse layer, got only skipped ones",
         ),
         (
             lambda: grasp(nn.ModuleDict({"head": model}), batch, density=0.5, skip=("hed",)),
@@ -591,10 +591,40 @@ def test_with_wirings_adds_connections_at_zero_and_refuses_what_does_not_fit(gen
     assert type(fuller[2]) is nn.Linear
     for wirings, words in (
         ({}, "with_wirings: wirings must name at least one layer, got none"),
-        ({"1": wiring}, "with_wirings: every name must be that of an nn.Linear or a SparseLinear, got '1', a ReLU"),
+        (
+            {"1": wiring},
+            "with_wirings: every name must be that of an nn.Linear, an nn.Conv2d without groups, padded with zeros, or "
+            "a sparse layer, got '1', a ReLU",
+        ),
         ({"3": wiring}, "with_wirings: every name must be that of a module of the model, got '3'"),
         ({"2": wiring}, "with_wirings: layer '2': its wiring must be from 4 to 2 neurons, got Wiring(4 → 4"),
         ({"0": Wiring.from_mask(torch.ones(4, 4), block=(2, 2))}, "with_wirings: layer '0': Change: both wirings must"),
     ):
         with pytest.raises(ValueError, match=f"^{re.escape(words)}"):
             with_wirings(model, wirings)
+
+
+# Convolutions
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_convolutions_lose_single_weights(name):
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(16, 3)).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.rand(parameter.shape, generator=generator) - 0.5)
+    batch = torch.randn(6, 2, 4, 4, generator=generator, dtype=torch.float64), torch.arange(6) % 3
+    wirings = chosen_by(name, model, density=0.5, batch=batch, input_shape=(2, 4, 4))
+    assert {layer: wiring.shape for layer, wiring in wirings.items()} == {"0": (4, 18), "3": (3, 16)}
+    assert n_kept(wirings) == 60
+    again = chosen_by(name, with_wirings(model, wirings), density=0.25, batch=batch, input_shape=(2, 4, 4))
+    assert set(again) == {"0", "3"}
+    assert n_kept(again) == 30
+    if name == "snip":
+        weights = [model[0].weight, model[3].weight]
+        gradients = torch.autograd.grad(F.cross_entropy(model(batch[0]), batch[1]), weights)
+        scores = [(w * g).abs().flatten(1) for w, g in zip(weights, gradients, strict=True)]
+        border = torch.cat([s.flatten() for s in scores]).sort(descending=True).values[59]
+        for wiring, score in zip(wirings.values(), scores, strict=True):
+            assert torch.equal(wiring.mask(), score >= border)

@@ -20,7 +20,9 @@ from neuropil.rewire import (
     MagnitudeAndGradient,
     Mixture,
     Random,
+    Rewind,
     Rewiring,
+    Rounds,
     Sampled,
     Schedule,
     SignedMagnitude,
@@ -32,8 +34,11 @@ from neuropil.rewire import (
     gmp,
     granet,
     hebbian,
+    iterative_magnitude,
     itop,
+    lottery_ticket,
     mest,
+    one_shot,
     rigl,
     set_,
     srigl,
@@ -119,6 +124,21 @@ PUBLISHED = {
     ),
     # every 1000 steps, from 20k to 75k of 97.7k
     "gmp": (gmp(0.1), Rewiring(Magnitude(), None, Schedule(every=1000, fraction=None, density=Cubic(0.1, 0.2, 0.75)))),
+    "one_shot": (
+        one_shot(0.1),
+        Rewiring(Magnitude(), None, Schedule(at=(0.5,), fraction=None, density=Rounds(0.1, 1, "global"))),
+    ),
+    "iterative_magnitude": (
+        iterative_magnitude(0.1, rounds=3),
+        Rewiring(Magnitude(), None, Schedule(at=(0.25, 0.5, 0.75), fraction=None, density=Rounds(0.1, 3, "global"))),
+    ),
+    # the smallest weights of each layer, in rounds, back to the start
+    "lottery_ticket": (
+        lottery_ticket(0.1, rounds=1, per_epoch=0.5, scope="layer"),
+        Rewiring(
+            Magnitude(), None, Schedule(per_epoch=0.5, fraction=None, density=Rounds(0.1, 1, "layer")), rewind=Rewind(0)
+        ),
+    ),
     # rate 0.5, ΔT = 1000, one threshold
     "granet": (
         granet(0.1),
@@ -159,6 +179,9 @@ RUNS = {
     "gmp": gmp(0.1, every=2),
     "gmp per epoch": gmp(0.1, per_epoch=3, start=0.0, until=0.9),
     "granet": granet(0.1, every=2),
+    "one_shot": one_shot(0.1),
+    "iterative_magnitude": iterative_magnitude(0.1, rounds=3, scope="layer"),
+    "lottery_ticket": lottery_ticket(0.1, rounds=3, rewind_to=0.1),
 }  # fmt: skip
 
 
@@ -180,7 +203,8 @@ def test_each_runs(tools, name, block):
         tools.assert_sound(layer)
     n_blocks = [layer.wiring.n_blocks for layer in model.layers]
     assert bool(rewirer.history) == (name != "static")
-    assert rewiring.keeps_density == (not name.startswith(("gmp", "granet")))
+    prunes_alone = rewiring.schedule is not None and rewiring.grow is None
+    assert rewiring.keeps_density == (name != "granet" and not prunes_alone)
     if name == "static":
         assert rewirer.history == []
     elif rewiring.keeps_density and not name.startswith("srigl"):
@@ -192,13 +216,15 @@ def test_each_runs(tools, name, block):
     else:
         density = sum(layer.wiring.n_connections for layer in model.layers) / (16 * 24 + 24 * 24)
         assert density == pytest.approx(rewiring.final_density(0.5), abs=0.01)
-    if name not in ("static", "gmp", "gmp per epoch"):
+    if name != "static" and not prunes_alone:
         assert sum(event.came for event in rewirer.history) > 0
 
 
 @pytest.mark.parametrize(("initial", "final"), [(0.5, 0.1), (0.05, 0.05)])
 def test_final_density(initial, final):
-    assert gmp(0.1).final_density(initial) == granet(0.1).final_density(initial) == final
+    for falling in (gmp(0.1), granet(0.1), one_shot(0.1), iterative_magnitude(0.1), lottery_ticket(0.1)):
+        assert falling.final_density(initial) == final
+        assert not falling.keeps_density
     assert set_().final_density(initial) == mest(soft=True).final_density(initial) == initial
     assert static().final_density(initial) == initial
     assert static().keeps_density

@@ -17,7 +17,9 @@ from neuropil.rewire import (
     Magnitude,
     Momentum,
     Random,
+    Rewind,
     Rewirer,
+    Rounds,
     Sampled,
     Schedule,
     SignedMagnitude,
@@ -72,6 +74,23 @@ CASES = {
         "prune": Sampled(Magnitude(), (1.0, 3.0)),
         "grow": Sampled(CannistraciHebb()),
         "schedule": Schedule(every=2, fraction=0.3),
+    },
+    "rounds": {
+        "prune": Magnitude(),
+        "grow": None,
+        "schedule": Schedule(every=5, fraction=None, density=Rounds(0.1, 2)),
+    },
+    "rewound": {
+        "prune": Magnitude(),
+        "grow": None,
+        "schedule": Schedule(at=(0.2, 0.4, 0.6), fraction=None, density=Rounds(0.1, 3)),
+        "rewind": Rewind(),
+    },
+    "rewound to later weights, then redrawn": {
+        "prune": Magnitude(),
+        "grow": None,
+        "schedule": Schedule(every=4, fraction=None, density=Rounds(0.1, 3, "layer")),
+        "rewind": Rewind(2, redraw=True),
     },
     "kept within groups": {
         "prune": Random(),

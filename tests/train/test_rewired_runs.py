@@ -22,6 +22,7 @@ REWIRINGS = {
     "mest, soft": lambda: rewire.mest(every=3, soft=True),
     "gmp": lambda: rewire.gmp(0.1, every=3, start=0.0),
     "granet": lambda: rewire.granet(0.1, every=3),
+    "lottery ticket, redrawn": lambda: rewire.lottery_ticket(0.1, rounds=3, rewind_to=2, redraw=True),
     "top_kast": lambda: rewire.top_kast(0.15, backward_density=0.2, every=3),
 }
 

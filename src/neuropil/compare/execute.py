@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from neuropil import data
 from neuropil.compare.activity import summarize_epoch
@@ -21,7 +22,8 @@ from neuropil.initialize import middle_exponents, start_, weight_layers
 from neuropil.measure import intra_only, network_cost
 from neuropil.models import START_NAMES, EnsembleNet, SpikingEnsembleNet, ensemble_net, spiking_ensemble_net
 from neuropil.randomness import stream
-from neuropil.train import RatePenalty, RateSchedule, Run, evaluate_test, fit
+from neuropil.rewire import Rewiring, TopKastRewiring
+from neuropil.train import RatePenalty, RateSchedule, Run, cosine_in_rounds, evaluate_test, fit
 
 _START_SAMPLES = 256  # images that a start may measure on
 
@@ -60,19 +62,17 @@ def execute(
         net, dataset = net.to(device), dataset.to(device)
         training = recipe["training"]
         optimizer = _optimizer(net, training)
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR
-        scheduler = cosine(optimizer, training["epochs"]) if training["schedule"] == "cosine" else None
+        rewiring = read_rewiring(recipe["rewiring"]) if "rewiring" in recipe else None
         rewirer = None
-        if "rewiring" in recipe:
-            generator = stream(recipe["seed"], "rewiring")
-            rewirer = read_rewiring(recipe["rewiring"]).attach(net, optimizer, generator=generator)
+        if rewiring is not None:
+            rewirer = rewiring.attach(net, optimizer, generator=stream(recipe["seed"], "rewiring"))
         result = fit(
             net,
             dataset,
             optimizer,
             epochs=training["epochs"],
             batch_size=training["batch_size"],
-            scheduler=scheduler,
+            scheduler=_scheduler(optimizer, training, rewiring, len(dataset.train)),
             precision=training["precision"],
             clip_norm=training["clip_norm"],
             seed=recipe["seed"],
@@ -204,6 +204,22 @@ def _rated(net: nn.Module, learning_rate: float, profile: float) -> list[Any]:
     rated = {id(parameter) for group in groups for parameter in group["params"]}
     others = [parameter for parameter in net.parameters() if id(parameter) not in rated]
     return [*groups, *([{"params": others}] if others else [])]
+
+
+def _scheduler(
+    optimizer: torch.optim.Optimizer,
+    training: Mapping[str, Any],
+    rewiring: Rewiring | TopKastRewiring | None,
+    n_images: int,
+) -> LRScheduler | None:
+    """Return the schedule of the learning rate, which starts anew where a network is set back to earlier weights."""
+    if training["schedule"] != "cosine":
+        return None
+    epochs = training["epochs"]
+    if isinstance(rewiring, Rewiring) and rewiring.rewind is not None:
+        steps = -(-n_images // training["batch_size"])
+        return cosine_in_rounds(optimizer, epochs, rewiring.rewinds_at(epochs=epochs, steps_per_epoch=steps))
+    return CosineAnnealingLR(optimizer, epochs)
 
 
 def _median(history: list[dict[str, Any]], key: str) -> float | None:

@@ -38,6 +38,9 @@ REWIRINGS: dict[str, Callable[..., Rewiring | TopKastRewiring]] = {
     "srigl": rewire.srigl,
     "gmp": rewire.gmp,
     "granet": rewire.granet,
+    "one-shot": rewire.one_shot,
+    "iterative-magnitude": rewire.iterative_magnitude,
+    "lottery-ticket": rewire.lottery_ticket,
     "top-kast": rewire.top_kast,
 }
 

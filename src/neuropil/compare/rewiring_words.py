@@ -17,7 +17,9 @@ from neuropil.rewire import (
     Mixture,
     Momentum,
     Random,
+    Rewind,
     Rewiring,
+    Rounds,
     Rule,
     Sampled,
     Schedule,
@@ -39,6 +41,9 @@ _NAMES = {
     "srigl": "SRigL",
     "gmp": "GMP",
     "granet": "GraNet",
+    "one-shot": "one-shot magnitude",
+    "iterative-magnitude": "iterative magnitude",
+    "lottery-ticket": "lottery-ticket rewinding",
     "top-kast": "Top-KAST",
 }
 _TIMES = {1.0: "once", 2.0: "twice", 3.0: "three times", 4.0: "four times", 5.0: "five times"}
@@ -109,7 +114,9 @@ def describe_rewiring(rewiring: Mapping[str, Any]) -> str:
         parts.append(f"drops {_dropped(found.prune)}")
     if found.grow is not None:
         parts.append(f"grows {_grown(found.grow)}")
-    return "; ".join([", ".join([*parts, *_schedule(found.schedule)]), *_limits(found.limits)])
+    return "; ".join(
+        [", ".join([*parts, *_schedule(found.schedule)]), *_limits(found.limits), *_rewinding(found.rewind)]
+    )
 
 
 def _dropped(rule: Rule) -> str:
@@ -191,9 +198,12 @@ def _schedule(schedule: Schedule) -> list[str]:
         case Cubic(to=to, start=start, until=until, scope=scope):
             if schedule.fraction is None:
                 words.append(when)
-            what = "all layers out by one threshold" if scope == "global" else "each layer out"
+            what = _thinned(scope)
             begin = f"between {_percent(start)} and" if start else "until"
             words.append(f"thinning {what} to a density of {to:g} {begin} {_percent(until)} of training")
+        case Rounds(to=to, n=n, scope=scope):
+            rounds = "at one go" if n == 1 else f"in {n} rounds"
+            words.append(f"{rounds} {when}, thinning {_thinned(scope)} to a density of {to:g}")
         case Stages(stages=stages):
             (first, extra), *later = stages
             more = "".join(f", then {_percent(extra)} until {_percent(until)}" for until, extra in later)
@@ -203,7 +213,15 @@ def _schedule(schedule: Schedule) -> list[str]:
     return words
 
 
+def _thinned(scope: str) -> str:
+    return "all layers out by one threshold" if scope == "global" else "each layer out"
+
+
 def _when(schedule: Schedule) -> str:
+    if schedule.at is not None:
+        return f"after {_listed([_percent(share) for share in schedule.at])} of training"
+    if isinstance(schedule.density, Rounds) and schedule.density.n == 1 and schedule.every is not None:
+        return f"after {schedule.every:,} steps"
     if schedule.every is not None:
         return "after every step" if schedule.every == 1 else f"every {schedule.every:,} steps"
     assert schedule.per_epoch is not None
@@ -228,6 +246,18 @@ def _limits(limits: Limits) -> list[str]:
     if limits.stop_overlap is not None:
         words.append(f"a layer settles once more than {_percent(limits.stop_overlap)} of what it drops comes back")
     return words
+
+
+def _rewinding(rewind: Rewind | None) -> list[str]:
+    if rewind is None:
+        return []
+    if rewind.to == 0:
+        moment = "the start"
+    else:
+        moment = f"step {rewind.to:,}" if isinstance(rewind.to, int) else f"{_percent(rewind.to)} of training"
+    redrawn = ", in the last round to redrawn weights instead" if rewind.redraw else ""
+    words = f"after each round all weights go back to those of {moment}{redrawn}"
+    return [f"{words}, and a falling learning rate starts anew", "what is left learns in the last part alone"]
 
 
 def _course(temperature: tuple[float, float]) -> str:

@@ -139,10 +139,13 @@ def judge_rewiring(arm: ArmResult, results: Results) -> str | None:
     events = f"{found.events:,.0f} event{'s' * (round(found.events) != 1)}"
     start = None if static is None else results.arms[static.twin].density
     before = "" if start is None else f", {percent(start)} at the start"
-    sentences.append(
-        f"{events} replaced {percent(found.replaced)} of its connections, counting each time; "
-        f"{percent(found.explored)} of those that are possible have been live{before}."
-    )
+    if static is None and found.replaced == 0:
+        sentences.append(f"{events} took connections away, and none came.")
+    else:
+        sentences.append(
+            f"{events} replaced {percent(found.replaced)} of its connections, counting each time; "
+            f"{percent(found.explored)} of those that are possible have been live{before}."
+        )
     if static is not None and static.time is not None:
         sentences.append(f"An epoch takes {static.time.median:.2f} of the time that it takes without rewiring.")
     return " ".join(sentences)

@@ -55,7 +55,7 @@ def sparsify(
     check_names("sparsify", model, (*skip, *(pattern if isinstance(pattern, Mapping) else ())))
     if isinstance(pattern, Mapping):
         for name in pattern:
-            if not _can_be_sparse(layer := model.get_submodule(name)):
+            if not can_be_sparse(layer := model.get_submodule(name)):
                 told = "an nn.Linear or an nn.Conv2d without groups, padded with zeros"
                 kind = type(layer).__name__
                 raise ValueError(f"sparsify: every name in pattern must be that of {told}, got {name!r}, a {kind}")
@@ -66,7 +66,7 @@ def sparsify(
     replaced: dict[str, nn.Module] = {}
     for name, layer in model.named_modules():
         chosen = pattern.get(name) if isinstance(pattern, Mapping) else pattern
-        if not isinstance(layer, nn.Linear | nn.Conv2d) or not _can_be_sparse(layer):
+        if not isinstance(layer, nn.Linear | nn.Conv2d) or not can_be_sparse(layer):
             continue
         if chosen is None or is_inside(name, skip):
             continue
@@ -111,7 +111,7 @@ def densify(model: nn.Module) -> nn.Module:
     return _with_layers(model, replaced)
 
 
-def _can_be_sparse(layer: nn.Module) -> bool:
+def can_be_sparse(layer: nn.Module) -> bool:
     """Return whether a layer is one that :func:`sparsify` knows."""
     if type(layer) is nn.Conv2d:
         return layer.groups == 1 and layer.padding_mode == "zeros" and _padding(layer) is not None

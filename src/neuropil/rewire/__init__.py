@@ -20,6 +20,9 @@ from neuropil.rewire.presets import (
     static,
     top_kast,
 )
+from neuropil.rewire.pruning import iterative_magnitude, lottery_ticket, magnitude_masks, one_shot
+from neuropil.rewire.remove_units import RemovedUnits, remove_units
+from neuropil.rewire.rewind import Rewind
 from neuropil.rewire.rewirer import Rewirer
 from neuropil.rewire.rewiring import Rewiring
 from neuropil.rewire.rule import Mixture, Rule, Sampled
@@ -35,7 +38,7 @@ from neuropil.rewire.rules import (
     Sensitivity,
     SignedMagnitude,
 )
-from neuropil.rewire.schedule import Cubic, Schedule, Stages
+from neuropil.rewire.schedule import Cubic, Rounds, Schedule, Stages
 from neuropil.rewire.top_kast import TopKast, TopKastRewiring
 
 __all__ = [
@@ -51,8 +54,11 @@ __all__ = [
     "Mixture",
     "Momentum",
     "Random",
+    "RemovedUnits",
+    "Rewind",
     "Rewirer",
     "Rewiring",
+    "Rounds",
     "Rule",
     "Sampled",
     "Schedule",
@@ -69,9 +75,14 @@ __all__ = [
     "granet",
     "grasp",
     "hebbian",
+    "iterative_magnitude",
     "itop",
+    "lottery_ticket",
+    "magnitude_masks",
     "mest",
+    "one_shot",
     "random_masks",
+    "remove_units",
     "rigl",
     "set_",
     "snip",

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from neuropil.connect import SparseLinear, Wiring, sparsify
-from neuropil.connect.convert import check_names, check_not_shared
+from neuropil.connect import SparseConv2d, SparseLinear, Wiring, sparsify
+from neuropil.connect.convert import can_be_sparse, check_names, check_not_shared
 
 
 def with_wirings(model: nn.Module, wirings: Mapping[str, Wiring], *, kernel: str = "auto") -> nn.Module:
@@ -18,12 +18,13 @@ def with_wirings(model: nn.Module, wirings: Mapping[str, Wiring], *, kernel: str
 
     Args:
         model: any module; it is not changed.
-        wirings: a wiring for each layer by name: ``nn.Linear``, or :class:`neuropil.connect.SparseLinear`, whose new
-            wiring must be of the same block and orders. The name of the model itself is ``""``.
+        wirings: a wiring for each layer by name: ``nn.Linear`` or ``nn.Conv2d``, or a sparse one of either kind, whose
+            new wiring must be of the same block and orders. That of a convolution is from taps to channels. The name
+            of the model itself is ``""``.
         kernel: of layers that were dense, as for ``SparseLinear``.
 
     Raises:
-        ValueError: nothing is named, a name is not that of a linear layer, a weight is shared between layers, or a
+        ValueError: nothing is named, a name is not that of such a layer, a weight is shared between layers, or a
             wiring does not fit its layer.
 
     Example:
@@ -37,29 +38,40 @@ def with_wirings(model: nn.Module, wirings: Mapping[str, Wiring], *, kernel: str
     dense: dict[str, Wiring] = {}
     for name, wiring in wirings.items():
         layer = model.get_submodule(name)
-        if type(layer) is nn.Linear:
+        if isinstance(layer, nn.Linear | nn.Conv2d) and can_be_sparse(layer):
             dense[name] = wiring
-        elif not isinstance(layer, SparseLinear):
+            owner, weight, shape = name, layer.weight, (len(layer.weight), layer.weight[0].numel())
+        elif (synapses := synapses_of(layer)) is not None:
+            owner = next(found for found, module in model.named_modules() if module is synapses)
+            weight, shape = synapses.weight, synapses.wiring.shape
+        else:
             raise ValueError(
-                f"with_wirings: every name must be that of an nn.Linear or a SparseLinear, got {name!r}, a "
-                f"{type(layer).__name__}"
+                f"with_wirings: every name must be that of an nn.Linear, an nn.Conv2d without groups, padded with "
+                f"zeros, or a sparse layer, got {name!r}, a {type(layer).__name__}"
             )
-        if wiring.shape != (layer.out_features, layer.in_features):
+        if wiring.shape != shape:
             raise ValueError(
-                f"with_wirings: layer {name!r}: its wiring must be from {layer.in_features} to {layer.out_features} "
-                f"neurons, got {wiring!r}"
+                f"with_wirings: layer {name!r}: its wiring must be from {shape[1]} to {shape[0]} neurons, got "
+                f"{wiring!r}"
             )
-        check_not_shared("with_wirings", model, name, layer.weight)
+        check_not_shared("with_wirings", model, owner, weight)
     if dense:
         # the new layers' first weights are overwritten: what they are drawn from does not matter
         result = sparsify(model, dense, keep_weights=True, kernel=kernel, generator=torch.Generator())
     else:
         result = copy.deepcopy(model)
     for name in wirings.keys() - dense.keys():
-        layer = result.get_submodule(name)
-        assert isinstance(layer, SparseLinear)
+        synapses = synapses_of(result.get_submodule(name))
+        assert synapses is not None
         try:
-            layer.rewire(wirings[name])
+            synapses.rewire(wirings[name])
         except ValueError as error:
             raise ValueError(f"with_wirings: layer {name!r}: {error}") from error
     return result
+
+
+def synapses_of(layer: nn.Module) -> SparseLinear | None:
+    """Return the connections of a sparse layer, be it linear or a convolution; None of another one."""
+    if isinstance(layer, SparseConv2d):
+        return layer.synapses
+    return layer if isinstance(layer, SparseLinear) else None

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,12 +33,13 @@ def snip(
     with larger blocks as near to it as whole blocks allow.
 
     Args:
-        model: any module with ``nn.Linear`` or :class:`neuropil.connect.SparseLinear`; it is not changed. It is
-            scored in the mode it is in; noise such as dropout is drawn from the generator's stream.
+        model: any module with ``nn.Linear``, ``nn.Conv2d`` or their sparse kinds; it is not changed. It is scored in
+            the mode it is in; noise such as dropout is drawn from the generator's stream.
         batch: inputs and targets, about 10 samples of each class.
         density: connections kept over those of the same layers if dense, in (0, 1]. A sparse layer can only lose some.
         loss: one number from the model's output, one tensor, and the targets.
-        block: shape ``(rows, columns)`` of the blocks that dense layers are made of; sparse ones have theirs.
+        block: shape ``(rows, columns)`` of the blocks that dense layers are made of; sparse ones have theirs. A
+            convolution counts as its matrix from taps (channel, row, column) to channels.
         skip: names of layers, or of modules that contain them, that stay as they are and are not counted.
         generator: breaks ties; default: one seeded with 0.
 
@@ -243,7 +245,8 @@ def random_masks(
     wanted = candidates.count(density)
     if method not in get_args(DensityMethod):
         raise ValueError(f"random_masks: method must be one of {', '.join(get_args(DensityMethod))}, got {method!r}")
-    return candidates.keep_at_random(wanted, method, _own(generator)).wirings
+    blocks = sum(wiring.n_blocks for wiring in candidates.wirings.values())
+    return candidates.keep_by_layer(np.zeros(blocks), wanted, method, _own(generator)).wirings
 
 
 def _own(generator: torch.Generator | None) -> torch.Generator:

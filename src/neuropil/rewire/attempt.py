@@ -22,7 +22,7 @@ def loss_of(owner: str, network: nn.Module, batch: Batch, loss: Loss) -> Tensor:
     shapes = " and ".join(str(tuple(getattr(part, "shape", ()))) for part in batch)
     wording = f"batch must fit the model and the loss, got shapes {shapes}"
     outputs = outputs_of(owner, network, inputs, wording)
-    value: Tensor = _tried(owner, lambda: loss(outputs, targets), wording)
+    value: Tensor = tried(owner, lambda: loss(outputs, targets), wording)
     if value.numel() != 1:
         raise ValueError(f"{owner}: loss must give one number, got shape {tuple(value.shape)}")
     if not torch.isfinite(value):
@@ -44,13 +44,18 @@ def outputs_of(owner: str, network: nn.Module, inputs: Tensor, wording: str) -> 
     Raises:
         ValueError: the call fails, or gives something else than one tensor.
     """
-    outputs: Any = _tried(owner, lambda: network(inputs), wording)
+    outputs: Any = tried(owner, lambda: network(inputs), wording)
     if not isinstance(outputs, Tensor):
         raise ValueError(f"{owner}: model must return one tensor, got a {type(outputs).__name__}")  # noqa: TRY004
     return outputs
 
 
-def _tried(owner: str, compute: Callable[[], Any], wording: str) -> Any:
+def tried(owner: str, compute: Callable[[], Any], wording: str) -> Any:
+    """Return what is computed from data that may not fit.
+
+    Raises:
+        ValueError: it fails; the error says ``wording``, and why.
+    """
     try:
         return compute()
     except torch.OutOfMemoryError:

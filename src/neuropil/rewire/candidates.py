@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neuropil.connect import SparseLinear, Wiring, layer_densities
+from neuropil.connect import SparseConv2d, SparseLinear, Wiring, layer_densities
 from neuropil.connect.block_grid import IntArray
-from neuropil.connect.convert import check_names, check_not_shared, is_inside
+from neuropil.connect.convert import can_be_sparse, check_names, check_not_shared, is_inside
 from neuropil.connect.densities import DensityMethod
-from neuropil.rewire.apply_wirings import with_wirings
+from neuropil.rewire.apply_wirings import synapses_of, with_wirings
 from neuropil.rewire.select import largest
 
 Scores = NDArray[np.float64]
@@ -23,7 +23,7 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Candidates:
-    """The blocks of a model's linear layers among which a method chooses.
+    """The blocks of a model's linear and convolutional layers among which a method chooses.
 
     Attributes:
         owner: name of the method, for errors.
@@ -35,7 +35,9 @@ class Candidates:
 
     @classmethod
     def of(cls, owner: str, model: nn.Module, *, block: tuple[int, int], skip: Iterable[str]) -> "Candidates":
-        """Return all blocks of a model's linear layers.
+        """Return all blocks of a model's layers, convolutions as matrices from taps to channels.
+
+        Convolutions with groups, or padded with anything but zeros on either side alike, are left out.
 
         Raises:
             ValueError: the block is none, a name is unknown, a weight is shared, or there is no layer.
@@ -48,16 +50,23 @@ class Candidates:
         for name, layer in model.named_modules():
             if is_inside(name, skip):
                 continue
-            if isinstance(layer, SparseLinear):
+            if isinstance(layer, SparseConv2d):
                 wirings[name] = layer.wiring
-            elif type(layer) is nn.Linear:
-                wirings[name] = _complete(layer.in_features, layer.out_features, block)
+            elif isinstance(layer, SparseLinear):
+                if name.removesuffix(".synapses") in wirings:
+                    continue  # those of a convolution
+                wirings[name] = layer.wiring
+            elif isinstance(layer, nn.Linear | nn.Conv2d) and can_be_sparse(layer):
+                wirings[name] = _complete(layer.weight[0].numel(), len(layer.weight), block)
             else:
                 continue
-            check_not_shared(owner, model, name, layer.weight)
+            check_not_shared(owner, model, *_with_weight(name, layer))
         if not wirings:
             what = "only skipped ones" if skip else "none"
-            raise ValueError(f"{owner}: the model must have an nn.Linear or a SparseLinear, got {what}")
+            raise ValueError(
+                f"{owner}: the model must have an nn.Linear, an nn.Conv2d, or a sparse layer, got {what} that can be "
+                "pruned"
+            )
         return cls(owner, wirings)
 
     @property
@@ -109,8 +118,8 @@ class Candidates:
 
     def layers(self, network: nn.Module) -> list[SparseLinear]:
         """Return the layers of a copy that :meth:`scratch` gave."""
-        found = [network.get_submodule(name) for name in self.wirings]
-        return [layer for layer in found if isinstance(layer, SparseLinear)]
+        found = [synapses_of(network.get_submodule(name)) for name in self.wirings]
+        return [layer for layer in found if layer is not None]
 
     def of_blocks(self, values: Sequence[Tensor]) -> Scores:
         """Return the sum over the synapses of each block, of all layers in a row, ``[n_blocks]``.
@@ -145,18 +154,22 @@ class Candidates:
         kept = best(scores, np.concatenate(sizes), n_connections, generator)
         return self.keep_each(np.split(kept, np.cumsum([len(size) for size in sizes])[:-1]))
 
-    def keep_at_random(self, n_connections: int, method: DensityMethod, generator: torch.Generator) -> "Candidates":
-        """Return blocks drawn by chance that make up a number of connections, shared out among the layers by a rule.
+    def keep_by_layer(
+        self, scores: Scores, n_connections: int, method: DensityMethod, generator: torch.Generator
+    ) -> "Candidates":
+        """Return the blocks of each layer with the largest scores, a number of connections shared out by a rule.
 
-        Fractions of a connection, or of a block, go to the next layer, so that the total is met.
+        Chance decides among equals. Fractions of a connection, or of a block, go to the next layer, so that the total
+        is met.
 
         Raises:
             ValueError: a layer is left without a connection.
         """
         wirings, left_over, chosen = list(self.wirings.values()), 0.0, []
-        for wiring, count in zip(wirings, _shares(wirings, n_connections, method), strict=True):
+        by_layer = np.split(scores, np.cumsum([wiring.n_blocks for wiring in wirings])[:-1])
+        for wiring, count, own in zip(wirings, _shares(wirings, n_connections, method), by_layer, strict=True):
             sizes = wiring.block_sizes()
-            kept = best(np.zeros(len(sizes)), sizes, count + left_over, generator)
+            kept = best(own, sizes, count + left_over, generator)
             left_over += count - float(sizes[kept].sum())
             chosen.append(kept)
         return self.keep_each(chosen)
@@ -223,6 +236,14 @@ def _shares(wirings: Sequence[Wiring], n_wanted: int, method: DensityMethod) -> 
             break
         free = fitting
     return counts
+
+
+def _with_weight(name: str, layer: nn.Module) -> tuple[str, Tensor]:
+    """Return a layer's weight, and the name of the module that it belongs to."""
+    if isinstance(layer, SparseConv2d):
+        return f"{name}.synapses" if name else "synapses", layer.synapses.weight
+    assert isinstance(layer.weight, Tensor)
+    return name, layer.weight
 
 
 def _complete(in_features: int, out_features: int, block: tuple[int, int]) -> Wiring:

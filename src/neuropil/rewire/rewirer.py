@@ -22,8 +22,9 @@ from neuropil.rewire.layers import layers_to_rewire, rewire_layer
 from neuropil.rewire.limits import Limits
 from neuropil.rewire.pool import EMPTY
 from neuropil.rewire.record import Recorder, Samples
+from neuropil.rewire.rewind import Rewind, Rewinder
 from neuropil.rewire.rule import Rule
-from neuropil.rewire.schedule import Cubic, Schedule, Stages, count_steps
+from neuropil.rewire.schedule import Cubic, Rounds, Schedule, Stages, count_steps
 from neuropil.rewire.site import Reduction, Site
 from neuropil.rewire.track import Track, summarize
 
@@ -49,6 +50,8 @@ class Rewirer:
         grow: what comes; None where nothing ever is to come.
         schedule: when, and how much; None: never.
         limits: what must hold whatever the rules say.
+        rewind: to which earlier weights the whole model is set back after each event, its optimizer's state cleared;
+            None: training goes on. For pruning in :class:`Rounds`; keeps a copy of the model.
         reduction: ``mean`` or ``sum`` over the synapses of a block.
         activity: from a layer's output to its targets' activity, for rules that look at it. None: found by following
             the output through normalization to the activation module; the output itself where there is none.
@@ -90,6 +93,7 @@ class Rewirer:
         grow: Rule | None,
         schedule: Schedule | None,
         limits: Limits | None = None,
+        rewind: Rewind | None = None,
         reduction: Reduction = "mean",
         activity: Callable[[Tensor], Tensor] | None = None,
         skip: Sequence[str] = (),
@@ -101,14 +105,20 @@ class Rewirer:
         self._limits = limits or Limits()
         self._reduction = reduction
         self._generator = torch.Generator().manual_seed(0) if generator is None else generator
+        self._rewind = rewind
         self._check()
         self._tracks = {name: self._track(name, layer, model) for name, layer in self._layers.items()}
         self._followers = followers(model, self._layers) if self._limits.chain_removal else []
+        self._rewinder = None
+        if rewind is not None:
+            self._rewinder = Rewinder(model, optimizer, self._layers, rewind, self._generator)
         self._recorder = Recorder(model, self._layers, activity)
         rules = [rule for rule in (prune, grow) if rule is not None]
         self._needs = frozenset().union(*(rule.needs for rule in rules))
         self._needs_length = schedule is not None and (
-            schedule.needs_length or any(rule.needs_progress for rule in rules)
+            schedule.needs_length
+            or any(rule.needs_progress for rule in rules)
+            or (rewind is not None and rewind.needs_length)
         )
         self._window = max((rule.window for rule in rules if rule.needs), default=0)
         self._samples: deque[Mapping[str, Samples]] = deque(maxlen=self._window or None)
@@ -129,11 +139,15 @@ class Rewirer:
         """Say how long training is, for schedules that count in epochs or in shares of it.
 
         Raises:
-            ValueError: a number is below 1.
+            ValueError: a number is below 1, or not all rounds of pruning fall into training.
         """
-        self._n_steps = count_steps(epochs, steps_per_epoch, who="Rewirer")
+        self._n_steps = count_steps(epochs, steps_per_epoch, who="Rewirer.set_length")
         self._steps_per_epoch = steps_per_epoch
-        if self._schedule is not None and not any(self._is_due(step) for step in range(1, self._n_steps + 1)):
+        self._check_rounds(self._n_steps)
+        first = next((step for step in range(1, self._n_steps + 1) if self._is_due(step)), None)
+        if self._rewinder is not None and first is not None:
+            self._rewinder.check(first, self._n_steps)
+        if self._schedule is not None and first is None:
             logger.warning(
                 "no rewiring event falls into the %d steps of this training: nothing will be rewired; try a shorter "
                 "interval",
@@ -157,11 +171,17 @@ class Rewirer:
         self._step += 1
         if self._recorder.is_on:
             self._samples.append(self._recorder.collect())
+        if self._rewinder is not None and self._step == self._rewinder.rewind.moment(self._n_steps):
+            self._rewinder.keep()
         events = []
         if self._is_due(self._step):
+            if self._rewinder is not None:
+                self._rewinder.check(self._step, self._n_steps)
             device = next(iter(self._layers.values())).weight.device.type
             with torch.autocast(device, enabled=False):
                 events = self._rewire()
+            if self._rewinder is not None:
+                self._rewinder.restore(is_last=self._is_last_round())
         self._n_events += bool(events)
         self.history += events
         self._record_if_needed()
@@ -176,12 +196,30 @@ class Rewirer:
         if self._n_steps is not None and step >= self._n_steps:
             return False  # nothing would be learnt after it
         changes = schedule.density is not None or schedule.fraction_at(self._progress(step)) > 0
-        return changes and schedule.is_due(step, self._steps_per_epoch)
+        return changes and schedule.is_due(step, self._steps_per_epoch, self._n_steps)
+
+    def _is_last_round(self) -> bool:
+        assert self._schedule is not None
+        density = self._schedule.density
+        return isinstance(density, Rounds) and self._events_due(self._step) >= density.n
+
+    def _events_due(self, step: int) -> int:
+        assert self._schedule is not None
+        return self._schedule.n_due(step, self._steps_per_epoch, self._n_steps)
+
+    def _check_rounds(self, n_steps: int) -> None:
+        """Raise a ``ValueError`` if training of a length is over before the last round of pruning."""
+        density = None if self._schedule is None else self._schedule.density
+        if isinstance(density, Rounds) and (n := self._events_due(n_steps - 1)) < density.n:
+            raise ValueError(
+                f"Rewirer: every round of pruning must come before the last step of training, got {n} of {density.n} "
+                f"in {n_steps} steps; try longer training, fewer rounds, or a shorter interval"
+            )
 
     def _density_is_due(self, step: int) -> bool:
         """Return whether the density must be set after this step whenever else events may be."""
         density = None if self._schedule is None else self._schedule.density
-        if density is None or self._n_steps is None:
+        if density is None or isinstance(density, Rounds) or self._n_steps is None:
             return False
         if isinstance(density, Stages) and step == 1:
             return True  # what is denser at first is so from the start
@@ -215,7 +253,7 @@ class Rewirer:
         assert self._schedule is not None
         progress = self._progress(self._step)
         is_last = self._n_steps is not None and self._step >= self._n_steps
-        regular = self._schedule.is_due(self._step, self._steps_per_epoch) and not is_last
+        regular = self._schedule.is_due(self._step, self._steps_per_epoch, self._n_steps) and not is_last
         fraction = self._schedule.fraction_at(progress) if regular else 0.0
         sites = {
             name: Site(name, layer, self._samples_of(name), progress, self._generator, self._reduction)
@@ -254,24 +292,33 @@ class Rewirer:
     def _targets(self, sites: Mapping[str, Site], progress: float) -> dict[str, int]:
         """Return how many blocks each layer should have."""
         assert self._schedule is not None
-        density = self._schedule.density
+        density, falls = self._schedule.density, self._schedule.prunes
         live = {name: site.wiring.n_blocks for name, site in sites.items()}
         if density is None:
             return {name: self._tracks[name].n_blocks for name in sites}
-        if isinstance(density, Cubic) and density.scope == "global":
-            return self._global_targets(sites, density, progress)
+        if not isinstance(density, Stages) and density.scope == "global":
+            return self._global_targets(sites, progress)
         targets = {}
         for name, site in sites.items():
             track, n_cells = self._tracks[name], site.wiring.grid[0] * site.wiring.grid[1]
-            wanted = max(1, round(density.at(progress, track.n_blocks / n_cells) * n_cells))
-            targets[name] = min(live[name], wanted) if isinstance(density, Cubic) else wanted
+            wanted = max(1, round(self._density(track.n_blocks / n_cells, progress) * n_cells))
+            targets[name] = min(live[name], wanted) if falls else wanted
         return targets
 
-    def _global_targets(self, sites: Mapping[str, Site], density: Cubic, progress: float) -> dict[str, int]:
+    def _density(self, initial: float, progress: float) -> float:
+        """Return the density that is wanted now, of a network or layer that started with another."""
+        assert self._schedule is not None
+        density = self._schedule.density
+        assert density is not None
+        if isinstance(density, Rounds):
+            return density.after(self._events_due(self._step), initial)
+        return density.at(progress, initial)
+
+    def _global_targets(self, sites: Mapping[str, Site], progress: float) -> dict[str, int]:
         """Return how many blocks of each layer lie above the threshold on |w| that leaves all at one density."""
         possible = sum(site.layer.in_features * site.layer.out_features for site in sites.values())
         initial = sum(self._tracks[name].n_connections for name in sites) / possible
-        budget = density.at(progress, initial) * possible
+        budget = self._density(initial, progress) * possible
         sizes = np.concatenate([site.wiring.block_sizes() for site in sites.values()])
         worth = [site.magnitudes() for site in sites.values()]
         owner = np.repeat(np.arange(len(sites)), [len(scores) for scores in worth])
@@ -292,6 +339,8 @@ class Rewirer:
         change = Change.of(site.wiring, went=site.gone[~again], came=cells[~back])
         if len(change.went) or len(change.came):
             rewire_layer(site.layer, self._optimizer, change)
+            if self._rewinder is not None:
+                self._rewinder.carry(site.name, change)
         if self._limits.stop_overlap is not None and len(again) and again.mean() > self._limits.stop_overlap:
             track.is_stopped = True
         return track.event(self._step, change, dropped)
@@ -304,7 +353,11 @@ class Rewirer:
                 raise TypeError(f"Rewirer: {role} must be a rule, such as Random(), got {rule!r}")
             if rule is not None and not getattr(rule, able):
                 raise ValueError(f"Rewirer: {role} must be a rule that can {role}, got {rule!r}")
-        for role, value, kind in (("schedule", self._schedule, Schedule), ("limits", self._limits, Limits)):
+        for role, value, kind in (
+            ("schedule", self._schedule, Schedule),
+            ("limits", self._limits, Limits),
+            ("rewind", self._rewind, Rewind),
+        ):
             if value is not None and not isinstance(value, kind):
                 raise TypeError(f"Rewirer: {role} must be a {kind.__name__}, got {value!r}")
         strangers = [name for name in self._limits.frozen if name not in self._layers]
@@ -316,6 +369,8 @@ class Rewirer:
         if self._reduction not in get_args(Reduction):
             raise ValueError(f"Rewirer: reduction must be mean or sum, got {self._reduction!r}")
         schedule = self._schedule
+        if self._rewind is not None and (schedule is None or not isinstance(schedule.density, Rounds)):
+            raise ValueError("Rewirer: rewind must go with a schedule whose density falls in Rounds, got another")
         if schedule is None:
             return
         if schedule.fraction is not None and (self._prune is None or self._grow is None):
@@ -323,7 +378,7 @@ class Rewirer:
                 "Rewirer: a schedule that replaces connections needs a prune rule and a growth rule, got "
                 f"prune={self._prune!r} and grow={self._grow!r}; try Schedule(fraction=None, density=…) to prune alone"
             )
-        if isinstance(schedule.density, Cubic) and self._prune is None:
+        if schedule.prunes and self._prune is None:
             raise ValueError("Rewirer: gradual pruning needs a prune rule, got None")
         if isinstance(schedule.density, Stages) and (self._prune is None or self._grow is None):
             raise ValueError("Rewirer: a density in stages needs a prune rule and a growth rule, got None for one")
@@ -350,7 +405,7 @@ class Rewirer:
                 for key, value in vars(samples).items():
                     if value is not None:
                         state[f"samples.{i}.{key}.{name}"] = value
-        return state
+        return state if self._rewinder is None else state | self._rewinder.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where another rewirer, made alike for a model alike, was; load the model's own state first.
@@ -365,6 +420,8 @@ class Rewirer:
             prefix = f"layers.{name}."
             own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
             track.load_state_dict(own)
+        if self._rewinder is not None:
+            self._rewinder.load_state_dict(state)
         self._step, self._n_events = int(state["step"]), int(state["n_events"])
         self._generator.set_state(state["generator"].cpu())
         steps: list[dict[str, Samples]] = [{} for _ in range(int(state["n_samples"]))]

@@ -9,19 +9,20 @@ from torch import nn
 from torch.optim import Optimizer
 
 from neuropil.rewire.limits import Limits
+from neuropil.rewire.rewind import Rewind
 from neuropil.rewire.rewirer import Rewirer
 from neuropil.rewire.rule import Rule
-from neuropil.rewire.schedule import Cubic, Schedule, Stages
+from neuropil.rewire.schedule import Schedule, Stages, count_steps
 
 Within = float | Literal["keep"] | None
 
 
 @dataclass(frozen=True)
 class Rewiring:
-    """A way to rewire, before it is put on a model: rules, schedule and limits.
+    """A way to rewire, before it is put on a model: rules, schedule, limits and what the model is set back to.
 
     Args:
-        prune, grow, schedule, limits: as for :class:`Rewirer`.
+        prune, grow, schedule, limits, rewind: as for :class:`Rewirer`.
 
     Example:
         >>> from neuropil.rewire import rigl
@@ -34,15 +35,16 @@ class Rewiring:
     grow: Rule | None
     schedule: Schedule | None
     limits: Limits = field(default_factory=Limits)
+    rewind: Rewind | None = None
 
     @property
     def keeps_density(self) -> bool:
         """Whether the network is as dense at the end as at the start."""
-        return self.schedule is None or not isinstance(self.schedule.density, Cubic)
+        return self.schedule is None or not self.schedule.prunes
 
     def final_density(self, initial: float) -> float:
         """Return the density at the end, in (0, 1], of a network or layer that starts with ``initial``."""
-        if self.schedule is None or not isinstance(self.schedule.density, Cubic):
+        if self.schedule is None or self.schedule.density is None or isinstance(self.schedule.density, Stages):
             return initial
         return min(initial, self.schedule.density.to)
 
@@ -61,6 +63,18 @@ class Rewiring:
         """
         return self.grow.window if self.grow is not None and "gradient" in self.grow.needs else 0
 
+    def rewinds_at(self, *, epochs: int, steps_per_epoch: int) -> list[float]:
+        """Return the shares of training after which the model is set back to earlier weights; none where it never is.
+
+        Raises:
+            ValueError: a number is below 1.
+        """
+        n_steps = count_steps(epochs, steps_per_epoch, who="Rewiring.rewinds_at")
+        if self.schedule is None or self.rewind is None:
+            return []
+        due = [step for step in range(1, n_steps) if self.schedule.is_due(step, steps_per_epoch, n_steps)]
+        return [step / n_steps for step in due]
+
     def attach(
         self,
         model: nn.Module,
@@ -78,6 +92,7 @@ class Rewiring:
             grow=self.grow,
             schedule=self.schedule,
             limits=self.limits,
+            rewind=self.rewind,
             skip=skip,
             generator=generator,
             **settings,

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Literal, get_args
 
 Anneal = Literal["constant", "cosine", "linear"]
+Scope = Literal["layer", "global"]
 
 
 def count_steps(epochs: int, steps_per_epoch: int, *, who: str) -> int:
@@ -15,9 +16,7 @@ def count_steps(epochs: int, steps_per_epoch: int, *, who: str) -> int:
         ValueError: a number is below 1.
     """
     if epochs < 1 or steps_per_epoch < 1:
-        raise ValueError(
-            f"{who}.set_length: epochs and steps_per_epoch must be at least 1, got {epochs} and {steps_per_epoch}"
-        )
+        raise ValueError(f"{who}: epochs and steps_per_epoch must be at least 1, got {epochs} and {steps_per_epoch}")
     return epochs * steps_per_epoch
 
 
@@ -45,13 +44,10 @@ class Cubic:
     to: float
     start: float = 0.0
     until: float = 0.75
-    scope: Literal["layer", "global"] = "layer"
+    scope: Scope = "layer"
 
     def __post_init__(self) -> None:
-        if self.scope not in ("layer", "global"):
-            raise ValueError(f"Cubic: scope must be layer or global, got {self.scope!r}")
-        if not 0 < self.to <= 1:
-            raise ValueError(f"Cubic: to must be a density in (0, 1], got {self.to:g}")
+        _check_goal(self)
         if not 0 <= self.start < self.until <= 1:
             raise ValueError(
                 f"Cubic: start and until must be shares of training, the first one smaller, got {self.start:g} and "
@@ -62,6 +58,55 @@ class Cubic:
         """Return the density at a share of training, in (0, 1]."""
         left = 1 - min(1.0, max(0.0, (progress - self.start) / (self.until - self.start)))
         return self.to + (initial - self.to) * left**3
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Pruning in rounds: after k of n events the density is dₖ = d₀ (to / d₀)^(k / n), d₀ that at the start.
+
+    Each event takes the same share of what is left; n = 1 is pruning in one shot. Events are those of the schedule,
+    the first n of them.
+
+    Args:
+        to: density at the end, in (0, 1]; layers or networks that start with less stay as they are.
+        n: number of events, at least 1.
+        scope: as for :class:`Cubic`.
+
+    Raises:
+        ValueError: a number lies outside its range.
+
+    Reference:
+        S. Han et al., arXiv 1506.02626, who prune and retrain in turn; the same share in each round: J. Frankle and
+        M. Carbin, arXiv 1803.03635.
+
+    Example:
+        >>> [round(Rounds(0.01, 4).after(k, 1.0), 3) for k in range(6)]
+        [1.0, 0.316, 0.1, 0.032, 0.01, 0.01]
+    """
+
+    to: float
+    n: int = 1
+    scope: Scope = "global"
+
+    def __post_init__(self) -> None:
+        _check_goal(self)
+        if not isinstance(self.n, int) or self.n < 1:
+            raise ValueError(f"Rounds: n must be a whole number of at least 1 event, got {self.n!r}")
+
+    def after(self, events: int, initial: float) -> float:
+        """Return the density after so many events, in (0, 1]."""
+        if initial <= self.to:
+            return initial
+        return self.to if events >= self.n else initial * (self.to / initial) ** (events / self.n)
+
+
+def _check_goal(density: Cubic | Rounds) -> None:
+    """Raise a ``ValueError`` unless what a density falls to, and of what, is possible."""
+    who = type(density).__name__
+    if density.scope not in get_args(Scope):
+        raise ValueError(f"{who}: scope must be layer or global, got {density.scope!r}")
+    if not 0 < density.to <= 1:
+        raise ValueError(f"{who}: to must be a density in (0, 1], got {density.to:g}")
 
 
 @dataclass(frozen=True)
@@ -102,21 +147,24 @@ class Stages:
 class Schedule:
     """When events take place, and which share of the live blocks each of them replaces.
 
-    Give either ``every`` or ``per_epoch``. The share is ``fraction`` throughout, or falls to ``final_fraction`` along
-    half a cosine, f(t) = final + (fraction − final)/2 · (1 + cos(π t / t_until)), or along a line.
+    Give one of ``every``, ``per_epoch`` and ``at``. The share is ``fraction`` throughout, or falls to
+    ``final_fraction`` along half a cosine, f(t) = final + (fraction − final)/2 · (1 + cos(π t / t_until)), or along a
+    line.
 
     Args:
         every: steps of the optimizer from one event to the next, at least 1; the first one follows after as many.
         per_epoch: events in an epoch, above 0; below 1: one in several epochs.
+        at: shares of training after which there is an event, rising within (0, 1).
         fraction: share of live blocks that an event drops and replaces, in (0, 1); None: none, the density alone
             changes.
         anneal: ``constant``, ``cosine`` or ``linear``.
         final_fraction: what ``fraction`` falls to, in [0, fraction].
         until: share of training after which nothing is rewired any more, in (0, 1].
-        density: how dense the network is meant to be, :class:`Cubic` or :class:`Stages`; None: as it is.
+        density: how dense the network is meant to be, :class:`Cubic`, :class:`Rounds` or :class:`Stages`; None: as
+            it is.
 
     Raises:
-        ValueError: a number lies outside its range, or not exactly one of ``every`` and ``per_epoch`` is given.
+        ValueError: a number lies outside its range, or not exactly one of ``every``, ``per_epoch`` and ``at`` is given.
 
     Example:
         >>> [round(Schedule(every=100, fraction=0.3, anneal="cosine", until=0.5).fraction_at(t), 3)
@@ -130,10 +178,19 @@ class Schedule:
     anneal: Anneal = "constant"
     final_fraction: float = 0.0
     until: float = 1.0
-    density: Cubic | Stages | None = None
+    density: Cubic | Rounds | Stages | None = None
+    at: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if (self.every is None) == (self.per_epoch is None):
+        if self.at is not None:
+            if self.every is not None or self.per_epoch is not None:
+                raise ValueError(
+                    f"Schedule: at must stand without every and per_epoch, got every={self.every} and "
+                    f"per_epoch={self.per_epoch} with it"
+                )
+            if not self.at or not all(a < b for a, b in pairwise((0.0, *self.at, 1.0))):
+                raise ValueError(f"Schedule: at must be shares of training that rise within (0, 1), got {self.at!r}")
+        elif (self.every is None) == (self.per_epoch is None):
             raise ValueError(
                 f"Schedule: either every or per_epoch must be given, got every={self.every} and "
                 f"per_epoch={self.per_epoch}"
@@ -160,7 +217,13 @@ class Schedule:
     def needs_length(self) -> bool:
         """Whether the schedule must know how long training is."""
         falls = self.fraction is not None and self.anneal != "constant"
-        return self.per_epoch is not None or self.until < 1 or falls or self.density is not None
+        by_length = isinstance(self.density, Cubic | Stages)
+        return self.every is None or self.until < 1 or falls or by_length
+
+    @property
+    def prunes(self) -> bool:
+        """Whether the density falls for good."""
+        return isinstance(self.density, Cubic | Rounds)
 
     def fraction_at(self, progress: float) -> float:
         """Return the share of live blocks that an event replaces at a share of training, 0 where nothing is due."""
@@ -175,16 +238,25 @@ class Schedule:
             left = 1 - done
         return self.final_fraction + (self.fraction - self.final_fraction) * left
 
-    def interval(self, steps_per_epoch: int | None) -> float:
-        """Return the steps from one event to the next, not always a whole number."""
+    def n_due(self, step: int, steps_per_epoch: int | None, n_steps: int | None = None) -> int:
+        """Return how many events are due up to a step of the optimizer, itself included, the first step being 1."""
+        if self.at is not None:
+            assert n_steps is not None
+            return sum(step >= math.ceil(share * n_steps - 1e-9) for share in self.at)
         if self.every is not None:
-            return self.every
-        assert self.per_epoch is not None
-        assert steps_per_epoch is not None
-        return steps_per_epoch / self.per_epoch
+            interval: float = self.every
+        else:
+            assert self.per_epoch is not None
+            assert steps_per_epoch is not None
+            interval = max(1.0, steps_per_epoch / self.per_epoch)
+        # the n-th event is due at the first step that reaches n intervals, not always a whole number
+        return math.floor(step / interval + 1e-9)
 
-    def is_due(self, step: int, steps_per_epoch: int | None) -> bool:
+    def is_due(self, step: int, steps_per_epoch: int | None, n_steps: int | None = None) -> bool:
         """Return whether an event follows upon this step of the optimizer, the first one being 1."""
-        interval = max(1.0, self.interval(steps_per_epoch))
-        # the n-th event is due at the first step that reaches n intervals
-        return step >= 1 and math.floor(step / interval + 1e-9) > math.floor((step - 1) / interval + 1e-9)
+        if step < 1:
+            return False
+        before, now = (self.n_due(one, steps_per_epoch, n_steps) for one in (step - 1, step))
+        return now > before and not (
+            self.fraction is None and isinstance(self.density, Rounds) and before >= self.density.n
+        )

@@ -128,7 +128,7 @@ class TopKast:
         Raises:
             ValueError: a number is below 1.
         """
-        self._n_steps = count_steps(epochs, steps_per_epoch, who="TopKast")
+        self._n_steps = count_steps(epochs, steps_per_epoch, who="TopKast.set_length")
 
     def penalty(self) -> Tensor:
         """Return α Σ (‖θ_A‖₂ + ‖θ_{B∖A}‖₂ / density), summed over layers, to be added to the loss.

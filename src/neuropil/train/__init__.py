@@ -5,6 +5,7 @@ from neuropil.train.firing_rates import RatePenalty, RateSchedule
 from neuropil.train.fit import Result, evaluate, evaluate_test, fit
 from neuropil.train.memory import PeakMemory, keep_memory
 from neuropil.train.probes import Probe
+from neuropil.train.rounds import cosine_in_rounds
 from neuropil.train.run import Run, RunError
 from neuropil.train.subnormals import flush_subnormals
 
@@ -18,6 +19,7 @@ __all__ = [
     "Result",
     "Run",
     "RunError",
+    "cosine_in_rounds",
     "evaluate",
     "evaluate_test",
     "fit",

@@ -3,6 +3,7 @@ import yaml
 
 from neuropil.compare import RecipeError, bundled_recipes, expand_arms, load_recipe
 from neuropil.compare.recipe import parse_recipe
+from neuropil.compare.registry import read_rewiring
 
 SMALL = {
     "name": "small",
@@ -59,7 +60,7 @@ def test_bundled_recipes_are_whole(name):
     arms = {arm.name: arm for arm in expand_arms(recipe)}
     for arm in arms.values():
         if not arm.is_dense and not arm.is_control:
-            own = {"static"} if arm.rewiring and arm.rewiring["rule"] not in ("gmp", "granet", "top-kast") else set()
+            own = {"static"} if arm.rewiring and read_rewiring(arm.rewiring).keeps_density else set()
             assert set(arm.twins) == {"dense-same-width", "dense-same-parameters", "erdos-renyi"} | own
             assert set(arm.twins.values()) <= set(arms)
 

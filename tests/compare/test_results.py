@@ -132,7 +132,7 @@ def test_csv_has_a_row_a_run(made_up: Any, tmp_path: Path) -> None:
         "test_accuracy": str(made_up.accuracy("mixer", 0)), "test_loss": "0.25", "epochs": "2",
         "parameters": "2000", "density": "0.25", "multiply_accumulates": "1000", "seconds_per_epoch": "1.0",
         "peak_memory_bytes": "3145728", "kernels": "masked masked", "rewiring": "",
-        "explored": "", "modularity": "", "neurons_without_input": "0",
+        "explored": "", "modularity": "", "epochs_to_recover": "", "neurons_without_input": "0",
         "neurons_without_output": "", "negative_weights": "", "hidden_firing_rate": "", "dead": "", "saturated": "",
         "synaptic_operations": "", "synaptic_multiply_accumulates": "", "energy_joules": "", "data": "digits",
         "hidden": "32 32",

@@ -13,7 +13,8 @@ from neuropil.compare.arms import Arm, expand_arms, run_folds
 from neuropil.compare.events import Rewired, summarize_rewiring
 from neuropil.compare.labels import TWIN_WORDS, describe_arm, describe_start
 from neuropil.compare.recipe import Recipe, RecipeError, load_recipe
-from neuropil.compare.rewiring_words import compact_rewiring
+from neuropil.compare.recovery import epochs_to_recover
+from neuropil.compare.rewiring_words import compact_rewiring, is_pruning
 from neuropil.compare.run_result import NUMBERS, RunResult, State, join_folds, read_run
 from neuropil.compare.statistics import Estimate, Spread, estimate, paired_difference, population_deviation
 
@@ -184,6 +185,7 @@ COLUMNS = (
     "validation_accuracy", "first_validation_accuracy", "folds_mean", "folds_std",
     "intra_only_accuracy", "intra_only_drop", "epochs", "parameters", "density",
     "multiply_accumulates", "seconds_per_epoch", "peak_memory_bytes", "kernels", "rewiring", "explored", "modularity",
+    "epochs_to_recover",
     "neurons_without_input", "neurons_without_output", "negative_weights",
     "hidden_firing_rate", "dead", "saturated", "synaptic_operations", "synaptic_multiply_accumulates", "energy_joules",
     "data", "hidden", "patches", "convolutions", "batch_norm", "start", "optimizer", "learning_rate", "rate_profile",
@@ -198,7 +200,8 @@ def write_csv(results: Results, path: str | os.PathLike[str]) -> Path:
     :class:`RunResult`, one kernel and one width per hidden layer, parted by spaces;
     ``validation_accuracy`` after the last epoch and ``first_validation_accuracy`` after the first;
     ``rewiring`` as "set per_epoch=2", and at the end of training the share of possible connections that have been
-    live, and the modularity of the wiring. ``dead`` and ``saturated`` are shares of the hidden neurons
+    live, and the modularity of the wiring; of those pruned,
+    :func:`neuropil.compare.recovery.epochs_to_recover`. ``dead`` and ``saturated`` are shares of the hidden neurons
     (:class:`neuropil.measure.LayerActivity`); synaptic operations and energy are those of one image
     (:class:`neuropil.measure.SynapticWork`).
 
@@ -250,6 +253,7 @@ def _row(recipe: Recipe, arm: Arm, run: RunResult, spread: Mapping[str, float]) 
         "rewiring": compact_rewiring(arm.rewiring),
         "explored": None if rewired is None else rewired.explored,
         "modularity": None if rewired is None else rewired.modularity,
+        "epochs_to_recover": epochs_to_recover(run) if is_pruning(arm.rewiring) else None,
         "data": recipe.data.name,
         "hidden": " ".join(str(width) for width in arm.hidden),
         "patches": recipe.model.patches,

@@ -58,10 +58,15 @@ def name_rewiring(rewiring: Mapping[str, Any]) -> str:
         >>> name_rewiring({"rule": "gmp", "density": 0.1})
         'pruned by GMP, density = 0.1'
     """
-    found = read_rewiring(rewiring)
-    verb = "pruned" if isinstance(found, Rewiring) and found.grow is None else "rewired"
+    verb = "pruned" if is_pruning(rewiring) else "rewired"
     settings = [f"{key} = {_plain(value)}" for key, value in rewiring.items() if key != "rule"]
     return ", ".join([f"{verb} by {name_rule(rewiring)}", *settings])
+
+
+def is_pruning(rewiring: Mapping[str, Any] | None) -> bool:
+    """Say whether an arm's wiring only loses connections."""
+    found = None if rewiring is None else read_rewiring(rewiring)
+    return isinstance(found, Rewiring) and found.grow is None and found.prune is not None
 
 
 def name_rule(rewiring: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from neuropil.compare.labels import TWIN_WORDS
+from neuropil.compare.recovery import describe_recovery
 from neuropil.compare.results import ArmResult, Difference, Results
 from neuropil.compare.statistics import Estimate, Spread
 
@@ -141,6 +142,7 @@ def judge_rewiring(arm: ArmResult, results: Results) -> str | None:
     before = "" if start is None else f", {percent(start)} at the start"
     if static is None and found.replaced == 0:
         sentences.append(f"{events} took connections away, and none came.")
+        sentences += filter(None, [describe_recovery(arm.single_runs)])
     else:
         sentences.append(
             f"{events} replaced {percent(found.replaced)} of its connections, counting each time; "

@@ -24,6 +24,8 @@ results: $(READY)  ## make the tables in results/ again, from data under NEUROPI
 			spiking-rewiring-fashion-mnist spiking-cifar-10; do \
 		$(BIN)/neuropil compare $$recipe && cp runs/$$recipe/results.csv results/$$recipe.csv || exit 1; \
 	done
+	$(BIN)/python examples/dynamic_pruning.py digits results/dynamic-pruning-digits.csv
+	$(BIN)/python examples/dynamic_pruning.py fashion-mnist results/dynamic-pruning-fashion-mnist.csv --images 3000
 
 bench: $(READY)  ## time layers, networks, events, rewiring, neurons and sheer size against what others do
 	$(BIN)/neuropil bench

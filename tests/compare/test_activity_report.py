@@ -19,7 +19,7 @@ from neuropil.compare.notices import collect_notices
 from neuropil.compare.report import write_report
 from neuropil.compare.results import load_results
 from neuropil.compare.table import table_columns, table_rows
-from neuropil.measure.synaptic import ACCUMULATE_JOULES, MULTIPLY_ACCUMULATE_JOULES
+from neuropil.measure import ACCUMULATE_JOULES, MULTIPLY_ACCUMULATE_JOULES
 
 RATE_HEADER = [
     "arm", "seeds", "accuracy (%)", "parameters", "density", "multiply-accumulates (10³)", "seconds per epoch",

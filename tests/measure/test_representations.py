@@ -2,47 +2,10 @@
 
 import pytest
 import torch
-from torch import nn
 
-from neuropil.connect import Dense
-from neuropil.measure import ActivationChange, activation_change, hidden_activations
-from neuropil.models import spiking_ensemble_net
-from neuropil.randomness import stream
+from neuropil.measure import ActivationChange, activation_change
 
 F64 = torch.float64
-
-
-def test_what_is_kept_by_hand():
-    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1), nn.Tanh())
-    x = torch.tensor([[1.0, -1.0], [0.5, 2.0]])
-    found = hidden_activations(net, x)
-    assert list(found) == ["1", "3"]
-    assert torch.equal(found["1"], net[:2](x))
-    assert torch.equal(found["3"], net(x))
-    assert not found["3"].requires_grad
-    (name, values), = hidden_activations(net, x, layers=["2"]).items()  # fmt: skip
-    assert name == "2"
-    assert torch.equal(values, net[:3](x))
-
-
-def test_a_layer_that_is_called_twice_and_one_that_writes_into_its_input():
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.act, self.late = nn.Tanh(), nn.ReLU(inplace=True)
-
-        def forward(self, x):
-            return self.late(self.act(self.act(x)))
-
-    found = hidden_activations(Net(), torch.tensor([[-2.0]]))
-    once = torch.tanh(torch.tensor([[-2.0]]))
-    assert found == {"act": once, "act[1]": torch.tanh(once), "late": torch.zeros(1, 1)}
-
-
-def test_spiking_neurons_have_samples_first():
-    net = spiking_ensemble_net((1, 4, 4), 3, hidden=[8], pattern=Dense(), encoding="current", steps=5)
-    found = hidden_activations(net, torch.rand(6, 1, 4, 4, generator=stream(0)))
-    assert found["hidden.1"].shape == (6, 5, 8)
 
 
 @pytest.mark.parametrize("shape", [(6, 4), (6, 3, 2, 2), (1, 3)])
@@ -82,24 +45,8 @@ def test_layers_that_are_silent():
     assert activation_change({"": one}, {"": zero}) == [ActivationChange("", 1.0, 0.0, 0.0)]
 
 
-def test_the_model_is_left_as_it_was(generator):
-    net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.ReLU())
-    net[1].eval()
-    state = {name: value.clone() for name, value in net.state_dict().items()}
-    random = torch.get_rng_state()
-    hidden_activations(net, torch.randn(3, 4, generator=generator))
-    with pytest.raises(RuntimeError):
-        hidden_activations(net, torch.zeros(3, 5))
-    assert [module.training for module in net] == [True, False, True, True]
-    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
-    assert not any(module._forward_hooks for module in net.modules())
-    assert torch.equal(torch.get_rng_state(), random)
-
-
 ONE = torch.ones(2, 2)
 ERRORS = [
-    (lambda: hidden_activations(nn.ReLU(), ONE, layers=["a"]), r"layers must name modules of the model, got \['a'\]"),
-    (lambda: hidden_activations(nn.Linear(2, 2), ONE), "the model must have activation modules, got a Linear without"),
     (lambda: activation_change({"a": ONE}, {"b": ONE}), r"both must be of the same layers, got \['a'\] and \['b'\]"),
     (
         lambda: activation_change({"a": ONE}, {"a": ONE[:1]}),

@@ -3,7 +3,7 @@
 from neuropil.compare.activity import silent_since
 from neuropil.compare.results import ArmResult, Results
 from neuropil.compare.sentences import percent
-from neuropil.measure.synaptic import ACCUMULATE_JOULES, MULTIPLY_ACCUMULATE_JOULES
+from neuropil.measure import ACCUMULATE_JOULES, MULTIPLY_ACCUMULATE_JOULES
 
 _WORTH_TELLING = 0.01  # share of neurons that fire all the time
 _PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G"}

@@ -19,7 +19,7 @@ from neuropil.compare.registry import read_patterns, read_rewiring
 from neuropil.compare.splits import split_data
 from neuropil.connect import SparseLinear
 from neuropil.initialize import middle_exponents, start_, weight_layers
-from neuropil.measure import intra_only, network_cost
+from neuropil.measure import intra_only, memory_traffic, network_cost
 from neuropil.models import START_NAMES, EnsembleNet, SpikingEnsembleNet, ensemble_net, spiking_ensemble_net
 from neuropil.randomness import stream
 from neuropil.rewire import Rewiring, TopKastRewiring
@@ -152,8 +152,12 @@ def start_network(net: nn.Module, recipe: Mapping[str, Any], dataset: data.Datas
 
 
 def describe_network(net: EnsembleNet | SpikingEnsembleNet, input_shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Return size and density of a network, the density that of its hidden layers and a sparse read-out together."""
-    cost = network_cost(net, torch.zeros(1, *input_shape, device=next(net.parameters()).device))
+    """Return size and density of a network, the density that of its hidden layers and a sparse read-out together.
+
+    Memory traffic is that of one sample alone.
+    """
+    sample = torch.zeros(1, *input_shape, device=next(net.parameters()).device)
+    cost = network_cost(net, sample)
     hidden = [layer for layer in net.hidden if isinstance(layer, nn.Linear | SparseLinear)]
     wired = [*hidden, net.readout] if isinstance(net.readout, SparseLinear) else hidden
     sparse = net.sparse_layers()
@@ -162,6 +166,7 @@ def describe_network(net: EnsembleNet | SpikingEnsembleNet, input_shape: tuple[i
         "parameters": cost.parameters,
         "density": live / sum(layer.in_features * layer.out_features for layer in wired),
         "multiply_accumulates": cost.multiply_accumulates,
+        "memory_traffic_bytes": memory_traffic(net, sample).bytes_per_sample,
         "kernels": [layer.kernel if isinstance(layer, SparseLinear) else "dense" for layer in hidden],
         "neurons_without_input": sum(int((layer.wiring.fan_in() == 0).sum()) for layer in sparse),
         "neurons_without_output": sum(int((layer.wiring.fan_out() == 0).sum()) for layer in sparse),

@@ -58,7 +58,7 @@ def activity() -> ProbeMeasure:
     """How large activations are, and which units never take part, layer by layer."""
 
     def now(model: nn.Module, images: Tensor, labels: Tensor, _: None) -> Numbers:
-        outputs = measure.hidden_activations(model, images)
+        outputs = measure.layer_outputs(model, images, samples_first=True)
         return {
             "mean": {name: float(output.abs().double().mean()) for name, output in outputs.items()},
             "dead": {layer.name: layer.dead for layer in measure.layer_activity(model, images)},
@@ -106,10 +106,10 @@ def representation_change() -> ProbeMeasure:
     """How far hidden activity has come from what it was before training, layer by layer."""
 
     def start(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        return measure.hidden_activations(model, images)
+        return measure.layer_outputs(model, images, samples_first=True)
 
     def now(model: nn.Module, images: Tensor, labels: Tensor, before: dict[str, Tensor]) -> Numbers:
-        found = measure.activation_change(before, measure.hidden_activations(model, images))
+        found = measure.activation_change(before, measure.layer_outputs(model, images, samples_first=True))
         return {
             "relative": {layer.name: layer.relative for layer in found},
             "alignment": {layer.name: layer.alignment for layer in found},
@@ -201,6 +201,11 @@ def of_activity_since_start(key: str, of_pair: Callable[[Tensor, Tensor], float]
     return make
 
 
+def mean_population_sparseness(activity: Tensor) -> float:
+    """Return the mean of :func:`neuropil.measure.population_sparseness` over the samples that some unit answers."""
+    return float(measure.population_sparseness(activity.abs()).nanmean())
+
+
 def sparse_wirings(model: nn.Module) -> dict[str, Wiring]:
     """Return the wirings of a model's sparse linear layers by name."""
     in_convolutions = {part.synapses for part in model.modules() if isinstance(part, SparseConv2d)}
@@ -213,7 +218,7 @@ def sparse_wirings(model: nn.Module) -> dict[str, Wiring]:
 
 def _rates(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     """Return the activity ``[samples, units]`` of each layer, averaged over time steps."""
-    outputs = measure.hidden_activations(model, images)
+    outputs = measure.layer_outputs(model, images, samples_first=True)
     return {name: output.mean(1) if output.dim() == 3 else output.flatten(1) for name, output in outputs.items()}
 
 

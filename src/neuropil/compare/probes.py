@@ -10,8 +10,9 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError, validate_call
 from torch import Tensor, nn
 
+from neuropil import measure
 from neuropil.compare import probe_measures
-from neuropil.compare.probe_measures import Numbers, ProbeMeasure, sparse_wirings
+from neuropil.compare.probe_measures import Numbers, ProbeMeasure, of_activity, of_activity_since_start, sparse_wirings
 from neuropil.compare.registry import first_problem, nearest
 from neuropil.data import Dataset
 from neuropil.train import Probe
@@ -104,6 +105,28 @@ PROBES: dict[str, ProbeKind] = {
         "difference over the norm at the start; and the cosine between the two tables of similarities between images, "
         "in [0, 1], 1 where nothing but scale or rotation has changed.",
         "Liu et al., arXiv 2310.08513",
+    ),
+    "alignment": ProbeKind(
+        of_activity_since_start("cka", measure.linear_cka),
+        {"cka": Quantity("CKA with the start")},
+        "How alike hidden activity and that before training are on the same images: their linear centred kernel "
+        "alignment, in [0, 1], 1 where nothing but rotation and scale has changed: the cosine of the two tables of "
+        "similarities between images, centred.",
+        "Kornblith et al., arXiv 1905.00414",
+    ),
+    "dimensionality": ProbeKind(
+        of_activity("ratio", measure.participation_ratio),
+        {"ratio": Quantity("participation ratio", wide=True)},
+        "In how many directions hidden activity varies over the images: the squared sum of the eigenvalues of its "
+        "covariance over the sum of their squares, from 1, where all of it lies on a line, to the number of units.",
+        "Gao et al., bioRxiv 214262",
+    ),
+    "sparseness": ProbeKind(
+        of_activity("population", probe_measures.mean_population_sparseness),
+        {"population": Quantity("population sparseness")},
+        "How few units answer an image, mean over the images: from 0, where all answer alike, to 1, where one alone "
+        "does; images that nothing answers do not count. Of magnitudes, where activity has two signs.",
+        "Vinje, Gallant, Science 287 (2000); Treves, Rolls, Network 2 (1991)",
     ),
     "tangent-kernel": ProbeKind(
         probe_measures.tangent_kernel,

@@ -140,6 +140,21 @@ class SparseLinear(nn.Module):
         """Single synapses by target and by source, for compiled loops; None where weights are stored otherwise."""
         return self._synapses
 
+    @property
+    def index_bytes(self) -> int:
+        """Bytes of what says who connects to whom, as the layer holds it for its forward product where it is now.
+
+        Of a stored matrix, a mask of the weights' type; of single synapses, 4 a connection and 8 a target (if all are
+        computed); of blocks, 8 a column of a row of blocks, and 8 a target, each only where neurons are not in order
+        (4 each on a GPU). Silence has a number a block, of a matrix one an entry.
+        """
+        parts: tuple[Tensor | None, ...] = self._mask, self._gather, self._scatter
+        if self._synapses is not None:
+            parts = self._synapses.pointers, self._synapses.sources
+        elif self._gathering is not None:
+            parts = self._gathering.sources, self._gathering.stored, self._gathering.position
+        return sum(part.numel() * part.element_size() for part in (*parts, self._silence) if part is not None)
+
     def explain(self) -> str:
         """Say which kernel computes the layer, how its weights are stored, why, and which kernels could do so too.
 

@@ -7,12 +7,7 @@ from torch import Tensor, nn
 
 from neuropil.connect import SparseLinear
 from neuropil.evaluation import run_watched
-
-ACCUMULATE_JOULES = 0.9e-12
-"""Energy of a 32-bit floating-point addition in 45 nm CMOS: M. Horowitz, ISSCC 2014, 10.1109/ISSCC.2014.6757323."""
-
-MULTIPLY_ACCUMULATE_JOULES = 4.6e-12
-"""Energy of such a multiplication (3.7 pJ) and an addition (0.9 pJ): the same source."""
+from neuropil.measure.energy import ACCUMULATE_JOULES, MULTIPLY_ACCUMULATE_JOULES
 
 
 @dataclass(frozen=True)
@@ -32,7 +27,8 @@ class SynapticWork:
     def energy_joules(self) -> float:
         """Estimated energy: 0.9 pJ a synaptic operation and 4.6 pJ a multiply-accumulate (32 bits, 45 nm).
 
-        What memory, the neurons themselves, and convolutions take is left out; on most machines memory takes far more.
+        What memory (:func:`neuropil.measure.memory_traffic`), the neurons themselves, and convolutions take is left
+        out; on most machines memory takes far more.
         """
         spikes, numbers = self.synaptic_operations, self.multiply_accumulates
         return ACCUMULATE_JOULES * spikes + MULTIPLY_ACCUMULATE_JOULES * numbers

@@ -1,7 +1,9 @@
-"""Which connections go and which come while a network learns."""
+"""Which connections go and which come while a network learns, and which channels an image needs."""
 
 from neuropil.rewire.apply_wirings import with_wirings
 from neuropil.rewire.at_start import grasp, random_masks, snip, synflow
+from neuropil.rewire.channel_gates import ChannelPredictor, FixedChannels, RandomChannels, peaks, wanted_channels
+from neuropil.rewire.gated_channels import GatedChannels, MaskLoss, gate_channels, gated_layers, split_parameters
 from neuropil.rewire.history import Event
 from neuropil.rewire.limits import Limits
 from neuropil.rewire.pairs import drop_grow
@@ -43,17 +45,22 @@ from neuropil.rewire.top_kast import TopKast, TopKastRewiring
 
 __all__ = [
     "CannistraciHebb",
+    "ChannelPredictor",
     "Contribution",
     "Cubic",
     "Event",
+    "FixedChannels",
+    "GatedChannels",
     "Gradient",
     "Hebbian",
     "Limits",
     "Magnitude",
     "MagnitudeAndGradient",
+    "MaskLoss",
     "Mixture",
     "Momentum",
     "Random",
+    "RandomChannels",
     "RemovedUnits",
     "Rewind",
     "Rewirer",
@@ -71,6 +78,8 @@ __all__ = [
     "chts",
     "drop_grow",
     "g2g",
+    "gate_channels",
+    "gated_layers",
     "gmp",
     "granet",
     "grasp",
@@ -81,14 +90,17 @@ __all__ = [
     "magnitude_masks",
     "mest",
     "one_shot",
+    "peaks",
     "random_masks",
     "remove_units",
     "rigl",
     "set_",
     "snip",
+    "split_parameters",
     "srigl",
     "static",
     "synflow",
     "top_kast",
+    "wanted_channels",
     "with_wirings",
 ]

@@ -4,6 +4,7 @@ from neuropil.train.checkpoint import CheckpointError, CheckpointMismatchError
 from neuropil.train.firing_rates import RatePenalty, RateSchedule
 from neuropil.train.fit import Result, evaluate, evaluate_test, fit
 from neuropil.train.memory import PeakMemory, keep_memory
+from neuropil.train.penalty import Penalty
 from neuropil.train.probes import Probe
 from neuropil.train.rounds import cosine_in_rounds
 from neuropil.train.run import Run, RunError
@@ -13,6 +14,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointMismatchError",
     "PeakMemory",
+    "Penalty",
     "Probe",
     "RatePenalty",
     "RateSchedule",

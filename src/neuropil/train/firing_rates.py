@@ -106,8 +106,9 @@ class RatePenalty:
             for handle in handles:
                 handle.remove()
 
-    def _watch(self, _: nn.Module, __: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-        self._rates.append(output[0].flatten(0, -2).mean(0))
+    def _watch(self, unit: nn.Module, _: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        if unit.training:  # a measure may run the model on the way
+            self._rates.append(output[0].flatten(0, -2).mean(0))
 
     def __call__(self) -> Tensor | float:
         """Return the penalty of what has run since the last call, a number to add to the loss."""

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from neuropil.randomness import derived_seed, stream
 from neuropil.rewire import Event, Rewirer, TopKast
 from neuropil.train.firing_rates import RatePenalty
 from neuropil.train.memory import PeakMemory, keep_memory
+from neuropil.train.penalty import Penalty
 from neuropil.train.precision import PRECISIONS, Precision, computing_in
 from neuropil.train.probes import Probe, Probing
 from neuropil.train.run import Run
@@ -78,6 +79,7 @@ def fit(
     run: Run | None = None,
     rewirer: Rewirer | TopKast | None = None,
     rate_penalty: RatePenalty | None = None,
+    penalties: Sequence[Penalty] = (),
     probes: Sequence[Probe] = (),
 ) -> Result:
     """Train a classifier, measure it on the validation split after each epoch, and on the test set once, at the end.
@@ -105,7 +107,8 @@ def fit(
         run: where the run is kept; None: nowhere.
         rewirer: rewires the model, one step after each of the optimizer; it is told how long training is. The penalty
             of a :class:`neuropil.rewire.TopKast` is added to what is minimized, not to the loss that is told.
-        rate_penalty: draws spiking neurons towards a firing rate; likewise.
+        rate_penalty: draws spiking neurons towards a firing rate; likewise: one of the penalties.
+        penalties: what else is minimized, such as a :class:`neuropil.rewire.MaskLoss`; likewise.
         probes: measures that are recorded on the way. Training is the same, bit for bit, with and without them; the
             seconds of an epoch are told without theirs, its memory with.
 
@@ -141,15 +144,17 @@ def fit(
     if done == 0 and not result.probes:
         probing.after_epoch(0)
 
+    all_penalties = [*penalties] if rate_penalty is None else [rate_penalty, *penalties]
     warned: set[str] = set()
     for epoch in range(done + 1, epochs + 1):
         started, probed = time.perf_counter(), probing.seconds
-        penalized = rate_penalty.due(epoch, epochs) if rate_penalty else nullcontext()
-        with _seeded(device, seed, epoch), computing_in(precision), penalized:
+        with ExitStack() as due, _seeded(device, seed, epoch), computing_in(precision):
+            for penalty in all_penalties:
+                due.enter_context(penalty.due(epoch, epochs))
             events: list[Event] = []
             trained = _train_epoch(
                 model, dataset, optimizer, loss, batch_size, autocast, clip_norm, stream(seed, "order", epoch),
-                rewirer, rate_penalty, events, partial(probing.after_step, epoch),
+                rewirer, all_penalties, events, partial(probing.after_step, epoch),
             )  # fmt: skip
         seconds = time.perf_counter() - started - (probing.seconds - probed)
         if trained is None:
@@ -252,7 +257,7 @@ def _train_epoch(
     clip_norm: float | None,
     order: torch.Generator,
     rewirer: Rewirer | TopKast | None,
-    rate_penalty: RatePenalty | None,
+    penalties: Sequence[Penalty],
     events: list[Event],
     after_step: Callable[[int], None],
 ) -> tuple[float, float] | None:
@@ -271,8 +276,8 @@ def _train_epoch(
             value = loss(logits.float(), labels)
         optimizer.zero_grad(set_to_none=True)
         objective = value + rewirer.penalty() if isinstance(rewirer, TopKast) else value
-        if rate_penalty is not None:
-            objective = objective + rate_penalty()
+        for penalty in penalties:
+            objective = objective + penalty()
         objective.backward()  # type: ignore[no-untyped-call]
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), clip_norm)

@@ -46,10 +46,10 @@ def test_ranks_within_arms_leave_out_what_tells_arms_apart(made_up: Any) -> None
     assert {quantity for quantity, _ in found} == {"log₁₀ of emergence"}
     assert {epoch for _, epoch in found} == {0, 1, 2}
     one = found["log₁₀ of emergence", 1]
-    assert one.over_runs is not None
+    assert one.alike is not None
     assert one.within_arms is not None
-    assert (one.over_runs.n, one.within_arms.n) == (12, 12)
-    assert one.over_runs.rho > 0.4
+    assert (one.alike.n, one.within_arms.n) == (12, 12)
+    assert one.alike.rho > 0.4
     assert one.within_arms.rho == pytest.approx(-1)
-    assert ranks_table(results)[1][1][:3] == ["emergence\nlog₁₀ of emergence", "after epoch 1", "12"]
-    assert "ρ within arms" in write_report(folder).read_text(encoding="utf-8")
+    assert ranks_table(results)[1][1][:2] == ["emergence\nlog₁₀ of emergence", "after epoch 1"]
+    assert "ρ, within arms" in write_report(folder).read_text(encoding="utf-8")

@@ -179,7 +179,9 @@ SNNTORCH = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "theirs", "loss", "ours"), SNNTORCH, ids=str)
+@pytest.mark.parametrize(
+    ("name", "theirs", "loss", "ours"), SNNTORCH, ids=lambda part: getattr(part, "__name__", str(part))
+)
 def test_value_and_gradient_are_snntorchs(name, theirs, loss, ours):
     values, labels = outputs(loss, (10, 6, 4), torch.float32)
     if "first_spike" in loss.__name__:

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neuropil.compare.arms import Arm
 from neuropil.compare.probe_figures import trace
 from neuropil.compare.probes import read_probe
 from neuropil.compare.results import ArmResult, Results
 
 FEWEST_RUNS = 10  # fewer give no rank correlation worth telling
 RANKS_NOTE = (
-    "Spearman's rank correlation of what a probe gave with the accuracy after the last epoch, over the runs of all "
-    "arms of the recipe's widths; within arms: of ranks within each arm, so that what tells arms from each other does "
-    "not count. Brackets: 95 % interval (Bonett and Wright, Psychometrika 65, 2000), which takes runs as independent. "
+    "Spearman's rank correlation of what a probe gave with the accuracy after the last epoch. Over the runs of arms "
+    "that are wired alike, where a recipe has such: they differ in their start or in how they learn. Within arms: over "
+    "all arms of the recipe's widths, by ranks within each, so that what tells arms from each other does not count. "
+    "Brackets: 95 % interval (Bonett and Wright, Psychometrika 65, 2000), which takes runs as independent. "
     "A correlation is no cause."
 )
 _Z = 1.959964
@@ -42,14 +44,15 @@ class ProbeRanks:
     Attributes:
         probe, quantity: which number, and its title.
         epoch: when it was measured, 0 before training.
-        over_runs: over all runs; None where all are alike.
+        alike: over the runs of the largest set of arms that are wired alike; None where that is less than 10 runs of
+            two arms, or nothing varies.
         within_arms: over all runs, ranked within their arms; None without arms of at least three runs.
     """
 
     probe: str
     quantity: str
     epoch: float
-    over_runs: RankCorrelation | None
+    alike: RankCorrelation | None
     within_arms: RankCorrelation | None
 
 
@@ -61,6 +64,7 @@ def probe_ranks(results: Results) -> list[ProbeRanks]:
     """
     arms = [arm for arm in results.arms.values() if list(arm.arm.hidden) == list(results.recipe.model.hidden)]
     values = {arm.arm.name: _values(results, arm) for arm in arms}
+    alike = _wired_alike([arm.arm for arm in arms])
     found = []
     for description in results.recipe.probes:
         plan = read_probe(description)
@@ -70,14 +74,14 @@ def probe_ranks(results: Results) -> list[ProbeRanks]:
                 by_arm = [of_arm[key] for of_arm in values.values() if key in of_arm]
                 if sum(map(len, by_arm)) < FEWEST_RUNS:
                     continue
-                everything = [pair for pairs in by_arm for pair in pairs]
+                shared = [pair for name in alike for pair in values[name].get(key, ())]
                 within = [_ranked(pairs) for pairs in by_arm if len(pairs) >= 3]
                 found.append(
                     ProbeRanks(
                         plan.name,
                         of.title,
                         epoch,
-                        spearman(everything),
+                        spearman(shared) if len(shared) >= FEWEST_RUNS else None,
                         spearman([pair for pairs in within for pair in pairs]),
                     )
                 )
@@ -86,13 +90,12 @@ def probe_ranks(results: Results) -> list[ProbeRanks]:
 
 def ranks_table(results: Results) -> tuple[list[str], list[list[str]]]:
     """Return the header and one row a number of a probe, as text; no rows where nothing can be told."""
-    header = ["probe", "measured", "runs", "ρ with accuracy", "ρ within arms"]
+    header = ["probe", "measured", "ρ, wired alike", "ρ, within arms"]
     rows = [
         [
             f"{found.probe}\n{found.quantity}",
             "before training" if found.epoch == 0 else f"after epoch {found.epoch:g}",
-            "–" if found.over_runs is None else str(found.over_runs.n),
-            _text(found.over_runs),
+            _text(found.alike),
             _text(found.within_arms),
         ]
         for found in probe_ranks(results)
@@ -126,6 +129,16 @@ def spearman(pairs: Sequence[tuple[float, float]]) -> RankCorrelation | None:
     return RankCorrelation(n, rho, (math.tanh(math.atanh(inside) - half), math.tanh(math.atanh(inside) + half)))
 
 
+def _wired_alike(arms: Sequence[Arm]) -> list[str]:
+    """Return the names of the largest set of at least two arms that are wired alike, never rewired; else none."""
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for arm in arms:
+        if arm.rewiring is None:
+            groups.setdefault((arm.patterns, arm.readout), []).append(arm.name)
+    largest = max(groups.values(), key=len, default=[])
+    return largest if len(largest) > 1 else []
+
+
 def _values(results: Results, arm: ArmResult) -> Mapping[tuple[str, str, float], list[tuple[float, float]]]:
     """Return pairs of a probe's single number and accuracy, by probe, quantity and epoch, over the runs of an arm."""
     runs = arm.single_runs
@@ -154,4 +167,4 @@ def _text(found: RankCorrelation | None) -> str:
     if found is None:
         return "–"
     low, high = found.interval
-    return f"{found.rho:+.2f}\n[{low:+.2f}, {high:+.2f}]".replace("-", "−")
+    return f"{found.rho:+.2f}\n[{low:+.2f}, {high:+.2f}], {found.n} runs".replace("-", "−")

@@ -69,11 +69,11 @@ PROBES: dict[str, ProbeKind] = {
             "relative_to_weights": Quantity("emergence over weights", wide=True),
             "relative_to_most": Quantity("emergence over its maximum", wide=True),
         },
-        "Emergence counts the directed paths that lead from an inactive unit to an active one of a later layer; 0 where"
-        " all units or none are active. A unit is active when its mean magnitude over the images (by the rule any: that "
-        "of some image) is above 1 % of the root mean square that its layer had before training: thresholds stay as "
-        "they were then. It grows with width, so beside its logarithm it is told over the number of weights, and over "
-        "the most that dense layers of these widths could have, in [0, 1].",
+        "Emergence counts the directed paths that lead from an inactive unit to an active one of a later layer; 0 "
+        "where all units or none are active. A unit is active when its mean magnitude over the images (by the rule "
+        "any: that of some image) is above 1 % of the root mean square that its layer had before training: "
+        "thresholds stay as they were then. It grows with width, so beside its logarithm it is told over the number "
+        "of weights, and over the most that dense layers of these widths could have, in [0, 1].",
         "AlShinaifi et al., arXiv 2409.01568; thresholds, and what it is divided by, are ours",
     ),
     "activity": ProbeKind(

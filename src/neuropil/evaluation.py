@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -18,8 +19,23 @@ def evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
             module.training = training
 
 
+@contextmanager
+def same_draws(model: nn.Module) -> Iterator[None]:
+    """Put back, after the block, the state of all generators that a model may draw from."""
+    tensors = (*model.parameters(), *model.buffers())
+    devices = sorted({tensor.get_device() for tensor in tensors if tensor.is_cuda})
+    own = {value for module in model.modules() for value in vars(module).values() if isinstance(value, torch.Generator)}
+    states = {generator: generator.get_state() for generator in own}
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            for generator, state in states.items():
+                generator.set_state(state)
+
+
 def run_watched(model: nn.Module, batch: Tensor, watchers: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> None:
-    """Run a batch through a model in evaluation mode, with hooks that are gone afterwards.
+    """Run a batch through a model in evaluation mode, with hooks that are gone afterwards, and put back what it draws.
 
     Args:
         model: any module.
@@ -29,7 +45,7 @@ def run_watched(model: nn.Module, batch: Tensor, watchers: Iterable[tuple[nn.Mod
     """
     handles: list[Any] = [part.register_forward_hook(watcher, with_kwargs=True) for part, watcher in watchers]
     try:
-        with evaluation_mode(model):
+        with same_draws(model), evaluation_mode(model):
             model(batch)
     finally:
         for handle in handles:

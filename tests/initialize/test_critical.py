@@ -128,6 +128,12 @@ def test_differences_stay_in_a_deep_sparse_network(factor, least, most):
 def test_errors():
     with pytest.raises(ValueError, match="^critical_gain: bias_std must be at least 0 and finite, got -0.1$"):
         critical_gain("tanh", -0.1)
+    with pytest.raises(ValueError, match="got none for 'softplus' with bias_std=0.0; try another activation$"):
+        critical_gain("softplus")
+    with pytest.raises(ValueError, match="got none for 'relu' with bias_std=0.1; try a smaller bias_std$"):
+        critical_gain("relu", 0.1)
+    with pytest.raises(ValueError, match="^critical_gain: there must be a variance .* got none for <function"):
+        critical_gain(lambda x: (x > 0).double())
     with pytest.raises(
         ValueError, match="^critical_gain: activation must be a function or one of elu, .*, got 'step'$"
     ):

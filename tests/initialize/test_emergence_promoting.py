@@ -182,3 +182,31 @@ def test_errors(settings, message):
 def test_one_layer_is_not_enough():
     with pytest.raises(ValueError, match="^promote_emergence_: the model must have at least 2 weight layers, got 1$"):
         promote_emergence_(nn.Linear(2, 2), alpha=1.5)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "sentence"),
+    [
+        (1e200, "promote_emergence_: alpha must leave rates of α.4 within the range of numbers, got 1e.200; try a fin"),
+        (1e-200, "promote_emergence_: alpha must leave rates of α.4 within the range of numbers, got 1e-200; try"),
+        (
+            1e30,
+            "promote_emergence_: weights must be finite and stay so, got up to .*e.59 in layer '6' with alpha=1e.30",
+        ),
+    ],
+)
+def test_an_alpha_that_would_overflow_is_told_before_anything_changes(alpha, sentence):
+    model = network().float()
+    before = copy.deepcopy(model)
+    with pytest.raises(ValueError, match=sentence):
+        promote_emergence_(model, alpha=alpha, largest=math.inf)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), before.parameters(), strict=True))
+
+
+def test_weights_that_are_not_finite_are_told():
+    model = network()
+    model[2].weight.data[0, 0] = math.nan
+    with pytest.raises(
+        ValueError, match="weights must be finite and stay so, got up to nan in layer '2' with alpha=1.5"
+    ):
+        promote_emergence_(model, alpha=1.5)

@@ -73,3 +73,5 @@ def test_weights_that_cannot_be_set_are_told():
     computed = nn.Sequential(nn.utils.parametrizations.orthogonal(nn.Linear(3, 3)))
     with pytest.raises(ValueError, match="^weight_layers: the weight of every layer must be a parameter .* '0', where"):
         weight_layers(computed)
+    with pytest.raises(ValueError, match="^weight_layers: the weight of every layer must be a parameter .* '0', where"):
+        weight_layers(computed, torch.ones(2, 3))

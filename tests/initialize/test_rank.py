@@ -104,3 +104,10 @@ def test_effective_rank():
 def test_errors(settings, message):
     with pytest.raises(ValueError, match=f"^rank_controlled_: {message}$"):
         rank_controlled_(nn.Linear(5, 3), **settings)
+
+
+def test_effective_rank_of_what_is_not_finite():
+    with pytest.raises(
+        ValueError, match="^effective_rank: weights must be finite, got inf or nan; try a smaller learn"
+    ):
+        effective_rank(torch.full((2, 2), math.nan))

@@ -43,6 +43,14 @@ def test_models_that_share_layers_share_their_starts() -> None:
     assert torch.equal(narrow[4].weight, sparse[4].weight)
 
 
+@pytest.mark.parametrize("scheme", ["orthogonal", "lsuv"])
+def test_they_share_the_direction_of_orthogonal_starts(scheme: str) -> None:
+    whole, shallow = network(), network()
+    shallow[2] = nn.Identity()
+    directions = [nn.functional.normalize(started(scheme, net)[4].weight.flatten(), dim=0) for net in (whole, shallow)]
+    assert torch.allclose(*directions, atol=1e-6)
+
+
 def test_emergence_scales_its_base() -> None:
     base, scaled = started("xavier-normal", network()), started("emergence", network(), alpha=2.0, base="xavier-normal")
     for layer, factor in zip((0, 2, 4), (0.5, 1.0, 2.0), strict=True):
@@ -79,6 +87,11 @@ def test_lsuv_gives_unit_variance() -> None:
 def test_what_is_wrong_is_said(scheme: str, settings: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         started(scheme, network(), **settings)
+
+
+def test_a_model_without_weight_layers_is_told() -> None:
+    with pytest.raises(ValueError, match="^start_: the model must have a weight layer that .* calls, got ReLU without"):
+        started("kaiming-normal", nn.ReLU())
 
 
 def test_settings_are_those_of_the_function() -> None:

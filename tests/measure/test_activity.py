@@ -185,3 +185,27 @@ def test_each_layer_of_a_spiking_network_in_its_order():
     spikes = net.output_spikes(images)
     assert found[2].firing_rate == pytest.approx(spikes.mean().item())
     assert found[2].dead == pytest.approx((spikes == 0).flatten(0, 1).all(0).double().mean().item())
+
+
+def test_rates_are_as_exact_in_half_precision():
+    spikes = torch.zeros(1000, 1, 3, dtype=torch.bfloat16)
+    spikes[:991, :, 0], spikes[:3, :, 1] = 1, 1
+    (found,) = layer_activity(Given(spikes), torch.zeros(1, 1))
+    assert found.firing_rate == pytest.approx(994 / 3000, abs=1e-12)
+    assert found.saturated == pytest.approx(1 / 3)
+
+
+class Given(nn.Module):
+    """Puts out the spikes that it is given."""
+
+    def __init__(self, spikes):
+        super().__init__()
+        self.neurons, self.spikes = Through(), spikes
+
+    def forward(self, x):
+        return self.neurons(self.spikes)[0]
+
+
+class Through(LIF):
+    def forward(self, current, state=None):
+        return current, state

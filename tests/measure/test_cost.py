@@ -5,8 +5,17 @@ import torch
 from torch import nn
 
 from neuropil import models
-from neuropil.connect import Dense, Ensembles, ErdosRenyi, SparseLinear
-from neuropil.measure import Cost, count_parameters, network_cost
+from neuropil.connect import Dense, Ensembles, ErdosRenyi, SparseConv2d, SparseLinear
+from neuropil.measure import (
+    Cost,
+    count_parameters,
+    forward_seconds,
+    layer_activity,
+    memory_traffic,
+    network_cost,
+    synaptic_work,
+)
+from neuropil.units.encode import RateEncoder
 
 
 def sparse(in_features, out_features, n_connections, *, block=(1, 1), bias=True):
@@ -148,3 +157,38 @@ def test_model_is_left_as_it_was():
     assert [module.training for module in net.modules()] == [True, False, True, True]
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert not any(module._forward_hooks for module in net.modules())
+
+
+@pytest.mark.parametrize("n_axes", [1, 2, 3])
+def test_convolutions_of_any_number_of_axes(n_axes):
+    layer = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[n_axes - 1](2, 4, 3)
+    x = torch.zeros(5, 2, *[6] * n_axes)
+    assert network_cost(layer, x).multiply_accumulates == 2 * 4 * 3**n_axes * 4**n_axes
+
+
+def test_sparse_convolutions_are_no_linear_layers():
+    layer = SparseConv2d(ErdosRenyi(0.5, exact=True).wire(18, 4, generator=torch.Generator().manual_seed(0)), 2, 3)
+    cost = network_cost(nn.Sequential(layer, nn.Flatten(), nn.Linear(64, 3)), torch.zeros(5, 2, 6, 6))
+    assert cost == Cost(36 + 4 + 64 * 3 + 3, 64 * 3, 64 * 3, 36 * 16 + 64 * 3)
+
+
+MEASURES = [network_cost, synaptic_work, memory_traffic, layer_activity]
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_an_empty_batch_is_told(measure):
+    with pytest.raises(
+        ValueError, match=rf"^{measure.__name__}: batch must have at least one sample, got shape \(0, 3"
+    ):
+        measure(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), torch.zeros(0, 3))
+
+
+@pytest.mark.parametrize("measure", [*MEASURES, forward_seconds])
+def test_models_that_draw_go_on_drawing_as_if_nothing_had_been_measured(measure):
+    own = torch.Generator().manual_seed(0)
+    for generator in (own, None):
+        net = nn.Sequential(RateEncoder(5, generator=generator), nn.Linear(3, 2), nn.ReLU())
+        before = own.get_state(), torch.get_rng_state()
+        measure(net, torch.full((4, 3), 0.5))
+        assert torch.equal(own.get_state(), before[0])
+        assert torch.equal(torch.get_rng_state(), before[1])

@@ -227,3 +227,30 @@ ERRORS = [
 def test_errors_say_what_is_wrong(call, sentence):
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+@pytest.mark.parametrize("measure", ["exact", "differences", "ascent"])
+def test_empty_batches_and_numbers_that_are_not_finite_are_told(measure):
+    def run(net, x=X, y=Y):
+        return ascent_sharpness(net, x, y, MSE) if measure == "ascent" else found(net, x, y, MSE, measure)
+
+    net = nn.Linear(2, 1)
+    with pytest.raises(ValueError, match=r"sharpness: batch must have at least one sample, got shape \(0, 2\)"):
+        run(net, X[:0], Y[:0])
+    if measure != "ascent":
+        with pytest.raises(ValueError, match="sharpness: the loss must have finite derivatives, got inf or nan"):
+            run(net, X * float("nan"))
+    net.weight.data[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="sharpness: parameters must be finite, got inf or nan in 'weight'; try"):
+        run(net)
+
+
+def test_inference_mode_and_what_was_made_in_it():
+    expected = found(nn.Linear(2, 1), X, Y, MSE).value  # of least squares, the same for all weights
+    with torch.inference_mode():
+        made, x, y = nn.Linear(2, 1), X.clone(), Y.clone()
+        assert found(nn.Linear(2, 1), x, y, MSE).value == pytest.approx(expected)
+    for products in WAYS:
+        assert found(made, x, y, MSE, products).value == pytest.approx(expected, rel=2e-3)
+    frozen = nn.Sequential(made.requires_grad_(False), nn.Linear(1, 1))
+    assert found(frozen, x, y, MSE).products >= 1

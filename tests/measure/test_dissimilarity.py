@@ -65,6 +65,17 @@ def test_permuted_units_do_not_count(metric):
     assert shared_neighbors(y, x, k=4, metric=metric) == found
 
 
+@ALL
+@pytest.mark.parametrize("comparison", ["spearman", "kendall"])
+def test_permuted_units_do_not_count_where_dissimilarities_are_equal_but_for_rounding(metric, comparison):
+    x = 0.1 * (torch.rand(40, 12, generator=stream(0, "active")) < 0.3).double()
+    x[:, 0], x[:, 1] = 0.1, 0.0
+    other = x[:, torch.randperm(12, generator=stream(0, "order"))]
+    found = representational_similarity(x, other, metric=metric, comparison=comparison)
+    assert found == pytest.approx(1.0, abs=1e-12)
+    assert shared_neighbors(x, other, k=5, metric=metric) == 1.0
+
+
 def test_independent_representations():
     x, y = gaussian(200, 30, name="x"), gaussian(200, 30, name="y")
     assert abs(representational_similarity(x, y)) < 0.05
@@ -95,6 +106,8 @@ def test_equally_near_samples_count_in_their_order():
 def test_dissimilarities_all_equal_are_nan():
     x = torch.eye(4)
     assert math.isnan(representational_similarity(x, gaussian(4, 3), metric="euclidean"))
+    for metric in METRICS:
+        assert math.isnan(representational_similarity(0.3 * torch.eye(7) + 0.1, gaussian(7, 5), metric=metric))
 
 
 @pytest.mark.parametrize(

@@ -568,3 +568,10 @@ def test_settings_out_of_range_are_told(settings, message):
 def test_an_empty_batch_is_told():
     with pytest.raises(ValueError, match=r"emergence: x must hold at least one sample, got shape \[0, 4\]"):
         emergence(nn.Linear(4, 2), torch.zeros(0, 4))
+
+
+def test_activations_that_are_not_finite_are_told():
+    net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    net[0].weight.data[0, 0] = math.nan
+    with pytest.raises(ValueError, match="^emergence: activity must be finite, got inf or nan; try a smaller learning"):
+        emergence(net, torch.ones(4, 2))

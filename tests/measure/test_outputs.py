@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from neuropil.connect import Ensembles, sparsify
+from neuropil.connect import Ensembles, ErdosRenyi, SparseConv2d, sparsify
 from neuropil.measure import layer_outputs
 from neuropil.randomness import stream
 from neuropil.units import LIF
@@ -103,3 +103,11 @@ class Idle(nn.Module):
 def test_wrong_inputs(model, layers, message):
     with pytest.raises(ValueError, match=message):
         layer_outputs(model, torch.ones(1, 2), layers=layers)
+
+
+def test_the_synapses_of_a_sparse_convolution_are_no_layer_of_their_own():
+    layer = SparseConv2d(ErdosRenyi(0.5).wire(18, 4, generator=stream(0)), 2, 3)
+    x = torch.ones(2, 2, 6, 6)
+    (name, found), = layer_outputs(nn.Sequential(layer, nn.ReLU()), x, layers="weights").items()  # fmt: skip
+    assert name == "0"
+    assert torch.equal(found, layer(x))

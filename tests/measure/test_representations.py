@@ -59,3 +59,8 @@ ERRORS = [
 def test_errors_say_what_is_wrong(call, sentence):
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+def test_activity_that_is_not_finite_is_told():
+    with pytest.raises(ValueError, match="^activation_change: activity must be finite, got inf or nan; try a smaller"):
+        activation_change({"layer": torch.ones(2, 2)}, {"layer": torch.full((2, 2), float("nan"))})

@@ -77,3 +77,7 @@ def test_silence_is_nan():
 def test_wrong_inputs(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_hoyer_stays_within_0_and_1_whatever_rounding():
+    assert min(float(hoyer_sparseness(torch.full((n,), 0.1))) for n in range(2, 60)) == 0.0

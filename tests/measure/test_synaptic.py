@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from neuropil import rewire
-from neuropil.connect import Dense, Ensembles, ErdosRenyi, EventLinear, SparseLinear, Wiring
+from neuropil.connect import Dense, Ensembles, ErdosRenyi, EventLinear, SparseConv2d, SparseLinear, Wiring
 from neuropil.measure import ACCUMULATE_JOULES, MULTIPLY_ACCUMULATE_JOULES, SynapticWork, network_cost, synaptic_work
 from neuropil.models import ensemble_net, spiking_ensemble_net
 from neuropil.randomness import stream
@@ -168,3 +168,9 @@ def test_model_is_left_as_it_was():
     assert all(module.training for module in net.modules())
     assert not any(module._forward_hooks for module in net.modules())
     assert x.grad is None
+
+
+def test_convolutions_are_left_out_sparse_ones_too():
+    layer = SparseConv2d(ErdosRenyi(0.5).wire(18, 4, generator=stream(0)), 2, 3)
+    for convolution in (nn.Conv2d(2, 4, 3), layer):
+        assert synaptic_work(convolution, torch.ones(2, 2, 6, 6)) == SynapticWork(0.0, 0.0)

@@ -303,3 +303,24 @@ def test_errors_say_what_is_wrong(call, sentence):
 def test_a_model_that_returns_something_else():
     with pytest.raises(TypeError, match="tangent_kernel: the model must return a floating-point tensor, got tuple"):
         tangent_kernel(Tuple(2, 2), X)
+
+
+NAN = torch.eye(2) * float("nan")
+
+
+@pytest.mark.parametrize(
+    ("call", "owner"),
+    [
+        (lambda: kernel_alignment(NAN, torch.eye(2)), "kernel_alignment"),
+        (lambda: kernel_drift(torch.eye(2), NAN), "kernel_drift"),
+        (lambda: target_alignment(NAN, torch.tensor([0, 1])), "target_alignment"),
+    ],
+)
+def test_kernels_that_are_not_finite_are_told(call, owner):
+    with pytest.raises(ValueError, match=f"^{owner}: kernels must be finite, got inf or nan; try a smaller learning"):
+        call()
+
+
+def test_a_kernel_is_aligned_with_itself_by_1_and_not_by_more():
+    kernels = [torch.randn(9, 9, generator=stream(seed, "kernel")) for seed in range(30)]
+    assert max(kernel_alignment(kernel, kernel) for kernel in kernels) == 1.0

@@ -10,9 +10,11 @@ from torch import nn
 
 from neuropil import models
 from neuropil.connect import Ensembles
-from neuropil.measure import layer_activity
+from neuropil.measure import emergence, layer_activity
 from neuropil.rewire import rigl
 from neuropil.train import Probe, Run, fit
+from neuropil.train.probes import measure_once
+from neuropil.units.encode import RateEncoder
 
 
 class KilledError(Exception):
@@ -151,6 +153,36 @@ def test_what_was_measured_before_it_diverged_is_kept(few_digits, caplog):
         result = fit(net, few_digits, optimizer, epochs=2, batch_size=32, probes=[Probe("loss", meddles, every=1)])
     assert result.status == "diverged"
     assert [record.get("step") for record in result.probes][:3] == [None, 1, 2]
+
+
+def test_a_measure_that_takes_finite_numbers_only_does_not_end_a_run_that_diverges(few_digits):
+    def diverging(model, images, labels):
+        return emergence(model, images).log10
+
+    net = models.ensemble_net((1, 8, 8), 10, hidden=[32], pattern=Ensembles(n_groups=4))
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e30)
+    result = fit(net, few_digits, optimizer, epochs=1, batch_size=32, probes=[Probe("e", diverging, every=1)])
+    assert result.status == "diverged"
+    values = [record["value"] for record in result.probes]
+    assert values[0] is not None
+    assert values[-1] is None
+
+    def refuses(model, images, labels):
+        raise ValueError("of another kind")
+
+    with pytest.raises(ValueError, match="of another kind"):
+        train(few_digits, probes=[Probe("refuses", refuses)])
+
+
+def test_generators_of_the_model_are_put_back(few_digits):
+    own = torch.Generator().manual_seed(0)
+    net = nn.Sequential(RateEncoder(2, generator=own), nn.Flatten(2), nn.Linear(64, 10))
+    before = own.get_state()
+    value = measure_once(
+        lambda model, images, _: model(images).sum(), net, few_digits.in_unit_range(), n_samples=3, seed=0
+    )
+    assert value.isfinite()
+    assert torch.equal(own.get_state(), before)
 
 
 def test_activity_as_a_probe(few_digits):

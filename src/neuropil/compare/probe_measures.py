@@ -13,7 +13,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from neuropil import measure
-from neuropil.connect import SparseConv2d, SparseLinear, Wiring
+from neuropil.connect import SparseLinear, Wiring
+from neuropil.connect.conv import synapses_of_convolutions
 from neuropil.randomness import stream
 
 Numbers = Mapping[str, "float | Mapping[str, float | None] | None"]
@@ -208,7 +209,7 @@ def mean_population_sparseness(activity: Tensor) -> float:
 
 def sparse_wirings(model: nn.Module) -> dict[str, Wiring]:
     """Return the wirings of a model's sparse linear layers by name."""
-    in_convolutions = {part.synapses for part in model.modules() if isinstance(part, SparseConv2d)}
+    in_convolutions = synapses_of_convolutions(model)
     return {
         name: layer.wiring
         for name, layer in model.named_modules()

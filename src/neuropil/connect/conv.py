@@ -157,6 +157,11 @@ class SparseConv2d(nn.Module):
         return shown if self.dilation == (1, 1) else f"{shown}, dilation={self.dilation}"
 
 
+def synapses_of_convolutions(model: nn.Module) -> set[SparseLinear]:
+    """Return the layers that are part of a model's sparse convolutions, to tell them from layers of their own."""
+    return {part.synapses for part in model.modules() if isinstance(part, SparseConv2d)}
+
+
 @dataclass(frozen=True)
 class _Rows:
     """The rows of blocks of a wiring of filters.

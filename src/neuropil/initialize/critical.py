@@ -70,9 +70,10 @@ def critical_gain(activation: Activation, bias_std: float = 0.0) -> float:
     variance = float(bias_std) ** 2
     q = _known_fixed_point(activation, variance) if isinstance(activation, str) else _fixed_point(function, variance)
     if q is None:
+        remedy = "a smaller bias_std" if variance else "another activation"
         raise ValueError(
             f"critical_gain: there must be a variance up to {_MOST:g} that stays as it is while differences neither "
-            f"grow nor die out, got none for {activation!r} with bias_std={bias_std}; try a smaller bias_std"
+            f"grow nor die out, got none for {activation!r} with bias_std={bias_std}; try {remedy}"
         )
     return 1.0 / math.sqrt(moments(function, q)[1])
 
@@ -126,7 +127,7 @@ def moments(function: Callable[[Tensor], Tensor], q: float) -> tuple[float, floa
     with torch.enable_grad():
         x = (math.sqrt(q) * z).requires_grad_()
         y = function(x)
-        (slope,) = torch.autograd.grad(y.sum(), x)
+        slope = torch.autograd.grad(y.sum(), x)[0] if y.requires_grad else torch.zeros_like(x)  # steps have no graph
     return float((y.detach().square() * density).sum()), float((slope.square() * density).sum())
 
 

@@ -1,12 +1,15 @@
 """Early layers smaller, late layers larger: a scaling of any start that favours early layers in learning."""
 
 import math
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from neuropil.initialize.fan_in import Layer
 from neuropil.initialize.layers import called, weight_layers
 
 _NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
@@ -117,7 +120,8 @@ def promote_emergence_(
 
     Raises:
         ValueError: both or neither of ``alpha`` and ``total_ratio`` is given, one is not positive and finite,
-            ``largest`` is below 1, the model has fewer than two weight layers, or as for :func:`weight_layers`.
+            ``largest`` is below 1, the model has fewer than two weight layers, weights are not finite or would not be,
+            or as for :func:`weight_layers`; the model is then as it was.
 
     Reference:
         J. Li, V. George, G. Silva, Advancing Neural Network Performance through Emergence-Promoting Initialization
@@ -149,9 +153,11 @@ def promote_emergence_(
     asked = alpha if alpha is not None else float(total_ratio or 1.0) ** (1 / (n_layers - 1))
     most = largest ** (1 / (n_layers // 2))
     used = min(max(asked, 1 / most), most)
+    exponents = middle_exponents(n_layers)
+    _check_range(layers, exponents, used)
     followers = _normalizations(model, sample)
     scales = []
-    for (name, layer), exponent in zip(layers, middle_exponents(n_layers), strict=True):
+    for (name, layer), exponent in zip(layers, exponents, strict=True):
         factor = used**exponent
         if factor != 1:
             layer.weight.mul_(factor)
@@ -165,6 +171,22 @@ def middle_exponents(n_layers: int) -> list[int]:
     """Return s of each layer: symmetric around the middle, 0 only where the number of layers is odd."""
     half = n_layers // 2
     return [*range(-half, 0), *([0] if n_layers % 2 else []), *range(1, half + 1)]
+
+
+def _check_range(layers: Sequence[tuple[str, Layer]], exponents: Sequence[int], alpha: float) -> None:
+    """Refuse weights that are not finite or would not be, and rates, α^(−2s), that overflow."""
+    if 2 * exponents[-1] * abs(math.log(alpha)) >= math.log(sys.float_info.max):
+        raise ValueError(
+            f"promote_emergence_: alpha must leave rates of α^{2 * exponents[-1]} within the range of numbers, got "
+            f"{alpha:g}; try a finite largest"
+        )
+    for (name, layer), exponent in zip(layers, exponents, strict=True):
+        largest = float(layer.weight.abs().max()) * alpha**exponent
+        if not largest <= torch.finfo(layer.weight.dtype).max:
+            raise ValueError(
+                f"promote_emergence_: weights must be finite and stay so, got up to {largest:g} in layer {name!r} with "
+                f"alpha={alpha:g}; try another start, or an alpha nearer to 1"
+            )
 
 
 def _normalizations(model: nn.Module, sample: Tensor | None) -> dict[str, str]:

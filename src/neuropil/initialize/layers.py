@@ -54,13 +54,18 @@ def weight_layers(model: nn.Module, sample: Tensor | None = None) -> tuple[tuple
 
 
 def called(model: nn.Module, sample: Tensor) -> list[nn.Module]:
-    """Return the modules without children that one forward pass calls, each once, in the order of their first call."""
+    """Return the weight layers and the modules without children that one forward pass calls, each once, in order.
+
+    The order is that of their first call. A weight layer has children where its weight is parametrized.
+    """
     order: dict[nn.Module, None] = {}
 
     def note(module: nn.Module, *_: Any) -> None:
         order.setdefault(module)
 
-    leaves = [module for module in model.modules() if not any(True for _ in module.children())]
+    parts = [
+        module for module in model.modules() if isinstance(module, Layer) or not any(True for _ in module.children())
+    ]
     with torch.no_grad():
-        run_watched(model, sample, [(leaf, note) for leaf in leaves])
+        run_watched(model, sample, [(part, note) for part in parts])
     return list(order)

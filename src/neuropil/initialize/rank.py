@@ -33,10 +33,15 @@ def effective_rank(weight: Tensor) -> float:
     Args:
         weight: ``[out, in]``, or ``[out, in, *kernel]``, flattened from the second axis on.
 
+    Raises:
+        ValueError: the weight is not finite.
+
     Example:
         >>> round(effective_rank(torch.diag(torch.tensor([1.0, 1.0, 0.0]))), 6)
         2.0
     """
+    if not bool(weight.isfinite().all()):
+        raise ValueError("effective_rank: weights must be finite, got inf or nan; try a smaller learning rate")
     s = torch.linalg.svdvals(weight.detach().double().flatten(1))
     square = float(s.square().sum())
     return float(s.sum()) ** 2 / square if square > 0 else 0.0

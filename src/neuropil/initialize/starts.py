@@ -34,7 +34,7 @@ def start_(model: nn.Module, scheme: str, *, sample: Tensor, generator: torch.Ge
         settings: those of the scheme.
 
     Raises:
-        ValueError: the scheme or a setting is unknown, or as the scheme says.
+        ValueError: the scheme or a setting is unknown, the model has no weight layer, or as the scheme says.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -48,7 +48,12 @@ def start_(model: nn.Module, scheme: str, *, sample: Tensor, generator: torch.Ge
     for key in settings:
         if key not in known:
             raise ValueError(f"start_: {scheme} has no setting {key!r}; it has {', '.join(known) or 'none'}")
-    for _, layer in weight_layers(model, sample):
+    layers = weight_layers(model, sample)
+    if not layers:
+        raise ValueError(
+            f"start_: the model must have a weight layer that a forward pass calls, got {type(model).__name__} without"
+        )
+    for _, layer in layers:
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
     STARTS[scheme](model, sample, generator, **settings)
@@ -107,9 +112,8 @@ def lsuv(
 
     As :func:`neuropil.initialize.lsuv_`, without orthogonal weights from Kaiming's normal start.
     """
-    if not orthogonal:
-        kaiming_normal(model, sample, generator)
-    lsuv_(model, sample, tolerance=tolerance, max_iterations=max_iterations, orthogonal=orthogonal, generator=generator)
+    STARTS["orthogonal" if orthogonal else "kaiming-normal"](model, sample, generator)
+    lsuv_(model, sample, tolerance=tolerance, max_iterations=max_iterations, orthogonal=False)
 
 
 def critical(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.evaluation import run_watched
+from neuropil.measure.samples import check_batch
 from neuropil.units import Unit
 
 # activations whose output is bounded, with their bounds
@@ -67,12 +68,16 @@ def layer_activity(model: nn.Module, batch: Tensor) -> list[LayerActivity]:
     Returns:
         One entry for each call of an activation layer, in the order of the calls.
 
+    Raises:
+        ValueError: there is no sample.
+
     Example:
         >>> layer = nn.Linear(2, 2)
         >>> _ = layer.bias.data.copy_(torch.tensor([-100.0, 100.0]))
         >>> layer_activity(nn.Sequential(layer, nn.ReLU()), torch.ones(4, 2))
         [LayerActivity(name='1', n_units=2, dead=0.5, saturated=0.0, firing_rate=None)]
     """
+    check_batch("layer_activity", batch)
     found: list[LayerActivity] = []
 
     def watch(name: str) -> Callable[..., None]:
@@ -107,7 +112,7 @@ def layer_activity(model: nn.Module, batch: Tensor) -> list[LayerActivity]:
 def _firing(name: str, output: Tensor) -> LayerActivity:
     """Return the activity of neurons with an output ``[t, b, n]``; the rate is told where it consists of spikes."""
     units = output.flatten(0, -2)
-    rates = units.mean(0)
+    rates = units.mean(0, dtype=torch.float64)  # of bfloat16, a mean has three digits
     spikes = bool(((units == 0) | (units == 1)).all())
     return LayerActivity(
         name,

@@ -178,7 +178,7 @@ def _alignment(first: Tensor, second: Tensor, unbiased: bool) -> float:
 def _ratio(between: float, within: float, other: float) -> float:
     if within <= 0 or other <= 0:
         return math.nan
-    return max(-1.0, min(1.0, between / (math.sqrt(within) * math.sqrt(other))))
+    return min(max(between / (math.sqrt(within) * math.sqrt(other)), -1.0), 1.0)
 
 
 def _unit_scale(x: Tensor) -> Tensor:

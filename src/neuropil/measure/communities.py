@@ -1,5 +1,6 @@
 """How far connections keep to groups: those that are given, and those that are found."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +82,7 @@ def find_communities(
         resolution: above 1 for more and smaller communities, below 1 for fewer.
 
     Raises:
-        ValueError: recurrent, but not square.
+        ValueError: recurrent, but not square; or the resolution is out of range.
 
     Reference:
         V. D. Blondel et al., Fast unfolding of communities in large networks, arXiv 0803.0476; N. Dugué and A. Perez,
@@ -96,6 +97,8 @@ def find_communities(
     """
     import networkx as nx
 
+    if not 0 < resolution < math.inf:
+        raise ValueError(f"find_communities: resolution must be finite and above 0, got {resolution}; try 1.0")
     if recurrent:
         check_square("find_communities", wiring)
     shift = 0 if recurrent else wiring.in_features

@@ -7,8 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.connect import SparseLinear
+from neuropil.connect.conv import synapses_of_convolutions
 from neuropil.evaluation import run_watched
 from neuropil.measure.energy import MULTIPLY_ACCUMULATE_JOULES
+from neuropil.measure.samples import check_batch
+
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,8 @@ class Cost:
 
     Attributes:
         parameters: trained numbers: live weights, biases, and all parameters of other layers.
-        connections: live connections of the linear layers that are not silent, the read-out included.
+        connections: live connections of the linear layers that are not silent, the read-out included; not those of
+            convolutions, dense or sparse.
         possible_connections: what ``connections`` would be if every one of those layers were dense.
         multiply_accumulates: of one sample's forward pass, in linear and convolutional layers; biases, activations
             and normalization are not counted. What a kernel really executes may be more: the masked one always
@@ -73,24 +78,29 @@ def network_cost(model: nn.Module, sample: Tensor) -> Cost:
 
     Returns:
         The cost; multiply-accumulates are those of one sample.
+
+    Raises:
+        ValueError: there is no sample.
     """
+    check_batch("network_cost", sample)
     connections = possible = multiply_accumulates = 0
     seen: set[nn.Module] = set()
 
-    def count(layer: nn.Linear | nn.Conv2d | SparseLinear, _: Any, __: Any, output: Tensor) -> None:
+    inner = synapses_of_convolutions(model)
+
+    def count(layer: nn.Linear | Convolution | SparseLinear, _: Any, __: Any, output: Tensor) -> None:
         nonlocal connections, possible, multiply_accumulates
-        if isinstance(layer, nn.Conv2d):
-            positions = output.shape[-2] * output.shape[-1] * output.shape[0]
-            multiply_accumulates += layer.weight.numel() * positions
+        if isinstance(layer, Convolution):
+            multiply_accumulates += layer.weight.numel() * (output.numel() // layer.out_channels)
             return
         live = layer.n_transmitting if isinstance(layer, SparseLinear) else layer.weight.numel()
         multiply_accumulates += live * (output.numel() // output.shape[-1])
-        if layer not in seen:
+        if layer not in seen and layer not in inner:
             seen.add(layer)
             connections += live
             possible += layer.in_features * layer.out_features
 
-    counted = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d | SparseLinear)]
+    counted = [layer for layer in model.modules() if isinstance(layer, nn.Linear | Convolution | SparseLinear)]
     run_watched(model, sample, [(layer, count) for layer in counted])
     return Cost(
         parameters=count_parameters(model),

@@ -1,5 +1,6 @@
 """How curved the loss is where a model stands: the Hessian's largest eigenvalue, and the worst loss nearby."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -63,7 +64,8 @@ def sharpness(
         most: products at most, at least 1; it ends earlier where the vectors span all that the first one reaches.
 
     Raises:
-        ValueError: an argument is out of range, the loss gives no single number, or a layer has no second derivative.
+        ValueError: an argument is out of range, the loss gives no single number, a layer has no second derivative,
+            there is no sample, or parameters or products are not finite.
         TypeError: the model returns no floating-point tensor.
 
     Reference:
@@ -177,6 +179,8 @@ def _lanczos(times: Product, start: list[Tensor], tolerance: float, most: int) -
                 share = float(_inner(image, vector))
                 image = [part - share * other for part, other in zip(image, vector, strict=True)]
         length = float(_inner(image, image)) ** 0.5
+        if not math.isfinite(length):
+            raise ValueError("sharpness: the loss must have finite derivatives, got inf or nan; try another batch")
         small = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
         if beside:
             off = torch.tensor(beside, dtype=torch.float64)
@@ -215,7 +219,8 @@ def ascent_sharpness(
         adaptive: see above.
 
     Raises:
-        ValueError: the radius is out of range, or the loss gives no single number.
+        ValueError: the radius is out of range, the loss gives no single number, there is no sample, or parameters are
+            not finite.
         TypeError: the model returns no floating-point tensor.
 
     Reference:

@@ -115,6 +115,8 @@ def fit_power_law(
     values = values[values > 0]
     if minimum is not None and minimum < 1:
         raise ValueError(f"fit_power_law: minimum must be at least 1, got {minimum}")
+    if n_samples < 0:
+        raise ValueError(f"fit_power_law: n_samples must be at least 0, got {n_samples}")
     if n_samples and generator is None:
         raise ValueError(f"fit_power_law: generator must be given to draw {n_samples} samples, got none")
     if len(np.unique(values[values >= (minimum or 1)])) < 2:

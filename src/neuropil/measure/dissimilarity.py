@@ -63,7 +63,8 @@ def representational_similarity(
 ) -> float:
     """Return the rank correlation of two representations' dissimilarity matrices, above the diagonal.
 
-    Only the order of the dissimilarities counts. With few samples chance correlations are large: there are
+    Only the order of the dissimilarities counts; those that differ by less than 1e-10 of the largest count as equal,
+    for rounding alone may tell them apart. With few samples chance correlations are large: there are
     s (s − 1) / 2 pairs but only s independent samples, so p values of the rank correlation do not hold.
 
     Args:
@@ -96,7 +97,7 @@ def representational_similarity(
         )
     pair = as_same_samples("representational_similarity", x, y, least=3)
     rows, columns = torch.triu_indices(len(x), len(x), 1)
-    first, second = (dissimilarity_matrix(z, metric).cpu()[rows, columns].numpy() for z in pair)
+    first, second = (_in_steps(dissimilarity_matrix(z, metric)).cpu()[rows, columns].numpy() for z in pair)
     if first.min() == first.max() or second.min() == second.max():
         return math.nan
     compare = stats.spearmanr if comparison == "spearman" else stats.kendalltau
@@ -113,7 +114,8 @@ def shared_neighbors(x: Tensor, y: Tensor, *, k: int = 10, metric: Dissimilarity
         x: ``[s, n]``.
         y: ``[s, m]``, the same samples in the same order.
         k: neighbours, from 1 to s − 1; at s − 1 the overlap is always 1.
-        metric: what near means, see :func:`dissimilarity_matrix`; of samples that are equally near, the first counts.
+        metric: what near means, see :func:`dissimilarity_matrix`; of samples that are equally near (to
+            1e-10 of the largest dissimilarity), the first counts.
 
     Returns:
         A number in [0, 1]; 1 of identical representations. Cost: O(s² (n + m + log s)) time, s² numbers.
@@ -143,8 +145,13 @@ def shared_neighbors(x: Tensor, y: Tensor, *, k: int = 10, metric: Dissimilarity
     return int((first & second).sum()) / (samples * k)
 
 
+def _in_steps(distances: Tensor) -> Tensor:
+    """Return dissimilarities in whole steps of 1e-10 of the largest: what rounding tells apart has no order."""
+    return (distances / distances.max().clamp(min=1e-300) * 1e10).round()
+
+
 def _neighbors(x: Tensor, k: int, metric: Dissimilarity) -> Tensor:
     """Return which samples (columns) are among the k nearest of which (rows)."""
-    distances = dissimilarity_matrix(x, metric).fill_diagonal_(math.inf)
+    distances = _in_steps(dissimilarity_matrix(x, metric)).fill_diagonal_(math.inf)
     nearest = distances.argsort(dim=1, stable=True)[:, :k]
     return torch.zeros_like(distances, dtype=torch.bool).scatter_(1, nearest, True)

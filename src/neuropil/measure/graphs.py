@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from neuropil.connect import Wiring
+from neuropil.connect import SparseLinear, Wiring
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -22,6 +22,15 @@ def check_square(name: str, wiring: Wiring) -> None:
             f"{name}: wiring must be square, a layer's with itself, got {wiring.in_features} sources and "
             f"{wiring.out_features} targets"
         )
+
+
+def transmitting(layer: SparseLinear) -> Wiring | None:
+    """Return the wiring of a layer's connections that are not silent; None where all of them are."""
+    wiring, silent = layer.wiring, layer.silent
+    if silent is None:
+        return wiring
+    heard = ~silent.cpu().numpy()
+    return wiring.rewired(wiring.block_rows[heard], wiring.block_columns[heard]) if heard.any() else None
 
 
 def ends(wiring: Wiring) -> Ends:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.evaluation import run_watched
+from neuropil.measure.samples import check_batch
 from neuropil.rewire.channel_gates import ChannelPredictor
 from neuropil.rewire.gated_channels import gated_layers
 
@@ -87,7 +88,7 @@ def channel_cost(model: nn.Module, batch: Tensor) -> ChannelCost:
         Means over images. Cost: one forward pass.
 
     Raises:
-        ValueError: nothing is gated.
+        ValueError: nothing is gated, or there is no sample.
 
     Reference:
         S. Elkerdawy et al., arXiv 2110.08232, whose public code counts so (there, input channels over groups are
@@ -106,6 +107,7 @@ def channel_cost(model: nn.Module, batch: Tensor) -> ChannelCost:
             f"channel_cost: the model must have a GatedChannels, got a {type(model).__name__} without; try "
             "network_cost, or rewire.gate_channels"
         )
+    check_batch("channel_cost", batch)
     uses: list[ChannelUse] = []
     total, active = 0, 0.0
     opened: Tensor | None = None  # by the gate of the layer that runs

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.connect import SparseConv2d, SparseLinear
+from neuropil.connect.conv import synapses_of_convolutions
 from neuropil.evaluation import run_watched
 from neuropil.measure.activity import ACTIVATIONS
-from neuropil.measure.trained_function import same_draws
 from neuropil.units import Unit
 
 WEIGHT_LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, SparseLinear, SparseConv2d)
@@ -68,8 +68,7 @@ def layer_outputs(
 
         return keep
 
-    with same_draws(model):
-        run_watched(model, batch, [(modules[name], watch(name)) for name in calls])
+    run_watched(model, batch, [(modules[name], watch(name)) for name in calls])
     idle = [name for name, times in calls.items() if not times]
     if idle:
         raise ValueError(
@@ -86,7 +85,8 @@ def _chosen(model: nn.Module, modules: dict[str, nn.Module], layers: str | Seque
                 f"layer_outputs: layers must be activations, weights or a list of names, got {layers!r}; try "
                 f"[{layers!r}]"
             )
-        chosen = [name for name, module in modules.items() if isinstance(module, _KINDS[layers])]
+        inner = synapses_of_convolutions(model)
+        chosen = [name for name, part in modules.items() if isinstance(part, _KINDS[layers]) and part not in inner]
         if not chosen:
             raise ValueError(
                 f"layer_outputs: the model must have modules of the kind {layers!r}, got {type(model).__name__} "

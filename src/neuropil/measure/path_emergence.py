@@ -182,9 +182,10 @@ def emergence(
         count once.
 
     Raises:
-        ValueError: an argument is out of range; layers branch, are called more than once or have residual connections;
-            there are other modules with weight matrices; what one layer gives is not what the next reads, unit by
-            unit; or, with ``positions``, it is padded by anything but zeros, or pooled unevenly.
+        ValueError: an argument is out of range; activations are not finite; layers branch, are called more than once
+            or have residual connections; there are other modules with weight matrices; what one layer gives is not
+            what the next reads, unit by unit; or, with ``positions``, it is padded by anything but zeros, or pooled
+            unevenly.
 
     Reference:
         arXiv 2409.01568, with the reservations of :func:`emergence_of_units`. Neither its threshold, nor its rule, nor

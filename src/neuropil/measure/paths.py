@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from neuropil.connect import Dense, SparseConv2d, SparseLinear, Wiring
+from neuropil.connect import Dense, SparseLinear, Wiring
+from neuropil.connect.conv import synapses_of_convolutions
 
 _BITS = 64
 
@@ -45,7 +46,7 @@ def wirings_of(model: nn.Module) -> list[Wiring]:
         >>> wirings_of(nn.Sequential(layer, nn.ReLU(), nn.Linear(4, 2)))[1]
         Wiring(4 → 2, block=(2, 4), density=1, n_connections=8)
     """
-    in_convolutions = {part.synapses for part in model.modules() if isinstance(part, SparseConv2d)}
+    in_convolutions = synapses_of_convolutions(model)
     chain = [
         layer.wiring if isinstance(layer, SparseLinear) else Dense().wire(layer.in_features, layer.out_features)
         for layer in model.modules()

@@ -90,7 +90,7 @@ def random_twin(
         >>> twin == wiring
         False
     """
-    if swaps < 0:
+    if not 0 <= swaps < math.inf:
         raise ValueError(f"random_twin: swaps must be at least 0, got {swaps}")
     if recurrent:
         check_square("random_twin", wiring)

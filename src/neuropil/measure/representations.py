@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from neuropil.measure.samples import as_finite
 from neuropil.measure.tangent import kernel_alignment
 
 
@@ -39,7 +40,7 @@ def activation_change(before: Mapping[str, Tensor], after: Mapping[str, Tensor])
             :func:`layer_outputs` with ``samples_first=True``.
 
     Raises:
-        ValueError: the layers or their shapes differ.
+        ValueError: the layers or their shapes differ, or entries are not finite.
 
     Reference:
         ``alignment`` is the representation alignment of Y. H. Liu et al., arXiv 2310.08513.
@@ -59,8 +60,7 @@ def activation_change(before: Mapping[str, Tensor], after: Mapping[str, Tensor])
                 f"activation_change: layer {name!r} must have the same shape in both, got {tuple(first.shape)} and "
                 f"{tuple(after[name].shape)}"
             )
-        start = first.detach().double().flatten(1)
-        end = after[name].detach().to(first.device).double().flatten(1)
+        start, end = (as_finite("activation_change", x).flatten(1) for x in (first, after[name].to(first.device)))
         length, moved = float(start.norm()), float((end - start).norm())
         relative = moved / length if length else (float("inf") if moved else 0.0)
         if start.any() and end.any():

@@ -1,7 +1,17 @@
-"""What measures of activity and representations take: finite numbers, mostly one row a sample and one column a unit."""
+"""What measures take: at least one sample, finite numbers, mostly one row a sample and one column a unit."""
 
 import torch
 from torch import Tensor
+
+
+def check_batch(measure: str, batch: Tensor) -> None:
+    """Refuse a batch without a sample.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if batch.dim() < 1 or not len(batch):
+        raise ValueError(f"{measure}: batch must have at least one sample, got shape {tuple(batch.shape)}")
 
 
 def as_finite(measure: str, x: Tensor) -> Tensor:

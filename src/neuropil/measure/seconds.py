@@ -6,7 +6,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from neuropil.evaluation import evaluation_mode
+from neuropil.evaluation import evaluation_mode, same_draws
 
 
 @torch.no_grad()
@@ -36,7 +36,7 @@ def forward_seconds(model: nn.Module, batch: Tensor, *, passes: int = 20, warm_u
         if value < least:
             raise ValueError(f"forward_seconds: {name} must be at least {least}, got {value}; try 20 passes, 3 before")
     seconds = []
-    with evaluation_mode(model):
+    with same_draws(model), evaluation_mode(model):
         for _ in range(warm_up + passes):
             _wait_for(batch.device)
             started = time.perf_counter()

@@ -112,7 +112,7 @@ def hoyer_sparseness(activity: Tensor, *, dim: int = -1) -> Tensor:
     x = _scaled("hoyer_sparseness", activity, dim).abs()
     n = x.shape[dim]
     _at_least_two("hoyer_sparseness", n)
-    return (math.sqrt(n) - x.sum(dim) / x.square().sum(dim).sqrt()) / (math.sqrt(n) - 1)
+    return ((math.sqrt(n) - x.sum(dim) / x.square().sum(dim).sqrt()) / (math.sqrt(n) - 1)).clamp(0.0, 1.0)
 
 
 def _activity_ratio(measure: str, activity: Tensor, dim: int) -> Tensor:

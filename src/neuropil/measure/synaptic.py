@@ -6,8 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.connect import SparseLinear
+from neuropil.connect.conv import synapses_of_convolutions
 from neuropil.evaluation import run_watched
 from neuropil.measure.energy import ACCUMULATE_JOULES, MULTIPLY_ACCUMULATE_JOULES
+from neuropil.measure.graphs import transmitting
+from neuropil.measure.samples import check_batch
 
 
 @dataclass(frozen=True)
@@ -43,17 +46,21 @@ def synaptic_work(model: nn.Module, batch: Tensor) -> SynapticWork:
     out. Kernels may compute more: see :func:`neuropil.measure.network_cost`.
 
     Args:
-        model: any module; ``nn.Linear`` and :class:`neuropil.connect.SparseLinear` are counted.
+        model: any module; ``nn.Linear`` and :class:`neuropil.connect.SparseLinear` are counted, convolutions are not.
         batch: input ``[b, …]``, at least one sample.
 
     Returns:
         Means over the samples.
+
+    Raises:
+        ValueError: there is no sample.
 
     Example:
         >>> layer = nn.Linear(3, 10)
         >>> synaptic_work(layer, torch.tensor([[0.0, 1.0, 0.5]]))
         SynapticWork(synaptic_operations=10.0, multiply_accumulates=10.0)
     """
+    check_batch("synaptic_work", batch)
     spikes = numbers = 0.0
 
     def count(layer: nn.Linear | SparseLinear, inputs: tuple[Tensor, ...], named: dict[str, Tensor], _: Tensor) -> None:
@@ -67,7 +74,8 @@ def synaptic_work(model: nn.Module, batch: Tensor) -> SynapticWork:
         spikes += float((ones.sum(0) * fan_out).sum())
         numbers += float((others.sum(0) * fan_out).sum())
 
-    counted = [layer for layer in model.modules() if isinstance(layer, nn.Linear | SparseLinear)]
+    inner = synapses_of_convolutions(model)
+    counted = [layer for layer in model.modules() if isinstance(layer, nn.Linear | SparseLinear) and layer not in inner]
     run_watched(model, batch, [(layer, count) for layer in counted])
     return SynapticWork(spikes / len(batch), numbers / len(batch))
 
@@ -76,10 +84,5 @@ def _fan_out(layer: nn.Linear | SparseLinear) -> Tensor:
     """Return how many targets each source of a layer transmits to, ``[in_features]``."""
     if not isinstance(layer, SparseLinear):
         return torch.full((layer.in_features,), layer.out_features)
-    wiring, silent = layer.wiring, layer.silent
-    if silent is None:
-        return wiring.fan_out()
-    if bool(silent.all()):
-        return torch.zeros(layer.in_features, dtype=torch.int64)
-    heard = ~silent.cpu().numpy()
-    return wiring.rewired(wiring.block_rows[heard], wiring.block_columns[heard]).fan_out()
+    wiring = transmitting(layer)
+    return torch.zeros(layer.in_features, dtype=torch.int64) if wiring is None else wiring.fan_out()

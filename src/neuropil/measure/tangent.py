@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from neuropil.measure.samples import check_batch
 from neuropil.measure.trained_function import TrainedFunction, differentiable, flat
 
 _OUTPUTS = ("trace", "full", "sum")
@@ -56,7 +57,8 @@ def tangent_kernel(
         Symmetric and positive semi-definite, in the type of the parameters.
 
     Raises:
-        ValueError: an argument is out of range, the batch is empty, or the model has nothing to train.
+        ValueError: an argument is out of range, the batch is empty, the model has nothing to train, or parameters are
+            not finite.
         TypeError: the model returns no floating-point tensor.
 
     Reference:
@@ -71,8 +73,7 @@ def tangent_kernel(
         raise ValueError(f"tangent_kernel: outputs must be one of {', '.join(_OUTPUTS)}, got {outputs!r}")
     if chunk is not None and chunk < 1:
         raise ValueError(f"tangent_kernel: chunk must be at least 1, got {chunk}")
-    if batch.dim() < 1 or not len(batch):
-        raise ValueError(f"tangent_kernel: batch must have at least one sample, got shape {tuple(batch.shape)}")
+    check_batch("tangent_kernel", batch)
     function = TrainedFunction(model, "tangent_kernel", only)
     n, step = len(batch), min(chunk or len(batch), len(batch))
     pieces = [slice(start, min(start + step, n)) for start in range(0, n, step)]
@@ -120,7 +121,7 @@ def kernel_alignment(first: Tensor, second: Tensor) -> float:
         first, second: of the same shape, ``[n, n]`` or ``[n, k, n, k]``, neither of them 0 throughout.
 
     Raises:
-        ValueError: the shapes differ, or a kernel is 0 throughout.
+        ValueError: the shapes differ, or a kernel is 0 throughout or not finite.
 
     Reference:
         N. Cristianini et al., On Kernel-Target Alignment, NeurIPS 2001 (not centred).
@@ -132,7 +133,7 @@ def kernel_alignment(first: Tensor, second: Tensor) -> float:
     """
     _check_pair("kernel_alignment", first, second)
     a, b = first.detach().double(), second.detach().to(first.device).double()
-    return float((a * b).sum() / (a.norm() * b.norm()))
+    return min(max(float((a * b).sum() / (a.norm() * b.norm())), -1.0), 1.0)
 
 
 def kernel_drift(before: Tensor, after: Tensor) -> KernelDrift:
@@ -145,7 +146,7 @@ def kernel_drift(before: Tensor, after: Tensor) -> KernelDrift:
         before, after: kernels of the same samples, of the same shape, neither of them 0 throughout.
 
     Raises:
-        ValueError: the shapes differ, or a kernel is 0 throughout.
+        ValueError: the shapes differ, or a kernel is 0 throughout or not finite.
 
     Reference:
         The cosine is the tangent kernel alignment of Y. H. Liu et al., arXiv 2310.08513, taken from 1.
@@ -175,7 +176,7 @@ def target_alignment(kernel: Tensor, target: Tensor, *, centred: bool = True) ->
         centred: see above.
 
     Raises:
-        ValueError: the shapes do not fit, or a kernel is 0 throughout (once centred).
+        ValueError: the shapes do not fit, or a kernel is 0 throughout (once centred) or not finite.
 
     Reference:
         N. Cristianini et al., NeurIPS 2001; centred: C. Cortes et al., arXiv 1203.0550.
@@ -195,6 +196,7 @@ def target_alignment(kernel: Tensor, target: Tensor, *, centred: bool = True) ->
             f"target_alignment: target must be [n] or [n, k] for the kernel's n={len(kernel)} samples, got shape "
             f"{tuple(target.shape)}"
         )
+    _check_finite("target_alignment", kernel, target)
     if target.dim() == 1 and not target.is_floating_point():
         rows = target[:, None] == torch.unique(target)
     else:
@@ -205,6 +207,11 @@ def target_alignment(kernel: Tensor, target: Tensor, *, centred: bool = True) ->
         own, wanted = _centred(own), _centred(wanted)
     _check_pair("target_alignment", own, wanted, hint=", once centred" if centred else "")
     return kernel_alignment(own, wanted)
+
+
+def _check_finite(owner: str, *kernels: Tensor) -> None:
+    if not all(bool(kernel.isfinite().all()) for kernel in kernels):
+        raise ValueError(f"{owner}: kernels must be finite, got inf or nan; try a smaller learning rate")
 
 
 def _centred(kernel: Tensor) -> Tensor:
@@ -218,6 +225,7 @@ def _check_pair(owner: str, first: Tensor, second: Tensor, hint: str = "") -> No
         raise ValueError(
             f"{owner}: both kernels must have the same shape, got {tuple(first.shape)} and {tuple(second.shape)}"
         )
+    _check_finite(owner, first, second)
     for which, kernel in (("first", first), ("second", second)):
         if not bool(kernel.any()):
             raise ValueError(f"{owner}: a kernel must not be 0 throughout{hint}, got such a {which} one")

@@ -118,7 +118,7 @@ def hub_density(wiring: Wiring, *, richness: float = 2.0) -> float:
         >>> hub_density(Wiring(3, 3, [0, 0, 0, 1], [0, 1, 2, 0]), richness=1.4)
         1.0
     """
-    if richness < 0:
+    if not richness >= 0:
         raise ValueError(f"hub_density: richness must be at least 0, got {richness}")
     fan_in, fan_out = wiring.fan_in().numpy(), wiring.fan_out().numpy()
     rich_targets, rich_sources = fan_in > richness * fan_in.mean(), fan_out > richness * fan_out.mean()

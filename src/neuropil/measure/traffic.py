@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.connect import SparseConv2d, SparseLinear
+from neuropil.connect.conv import synapses_of_convolutions
 from neuropil.evaluation import run_watched
 from neuropil.measure.energy import DRAM_JOULES_PER_BYTE, SRAM_JOULES_PER_BYTE
 from neuropil.measure.outputs import WEIGHT_LAYERS
+from neuropil.measure.samples import check_batch
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,9 @@ def memory_traffic(model: nn.Module, batch: Tensor) -> MemoryTraffic:
     Returns:
         Numbers of at least 0. Cost: one forward pass.
 
+    Raises:
+        ValueError: there is no sample.
+
     Reference:
         Energy: M. Horowitz, ISSCC 2014, 10.1109/ISSCC.2014.6757323. The rule for what counts is ours.
 
@@ -81,6 +86,7 @@ def memory_traffic(model: nn.Module, batch: Tensor) -> MemoryTraffic:
         >>> found.bytes_per_sample
         1440.0
     """
+    check_batch("memory_traffic", batch)
     weights = indices = read = written = 0
 
     def count(layer: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
@@ -92,7 +98,7 @@ def memory_traffic(model: nn.Module, batch: Tensor) -> MemoryTraffic:
         read += _bytes((*inputs, *named.values())[0])
         written += _bytes(output)
 
-    inner = {layer.synapses for layer in model.modules() if isinstance(layer, SparseConv2d)}
+    inner = synapses_of_convolutions(model)
     counted = [layer for layer in model.modules() if isinstance(layer, WEIGHT_LAYERS) and layer not in inner]
     run_watched(model, batch, [(layer, count) for layer in counted])
     return MemoryTraffic(len(batch), weights, indices, read, written)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from neuropil.connect import SparseLinear
-from neuropil.evaluation import evaluation_mode
+from neuropil.evaluation import evaluation_mode, same_draws
+from neuropil.measure.samples import check_batch
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -49,7 +50,8 @@ class TrainedFunction:
 
     Each call computes with stand-ins for the parameters and with copies of the buffers, and starts from the state that
     random generators (PyTorch's own, and those that modules hold as attributes) have at the time, which it puts back:
-    the model is not written to, and calls with the same values give the same output. Hooks of modules run.
+    the model is not written to, and calls with the same values give the same output. Hooks of modules run. What was
+    made in inference mode is copied, so that gradients can be taken of it.
 
     Args:
         model: any module.
@@ -58,11 +60,11 @@ class TrainedFunction:
 
     Attributes:
         names: of the parameters, in the order of the model.
-        values: stand-ins for them, which share their memory.
+        values: stand-ins for them, which share their memory (copies of those made in inference mode).
         masks: for each, which entries are connections that are not silent; None: all.
 
     Raises:
-        ValueError: there is no such parameter, or none at all.
+        ValueError: there is no such parameter, or none at all; or one is not finite.
     """
 
     def __init__(self, model: nn.Module, owner: str, only: Sequence[str] | None = None) -> None:
@@ -72,13 +74,19 @@ class TrainedFunction:
         chosen = only if only is not None else [name for name, value in parameters.items() if value.requires_grad]
         if not chosen:
             raise ValueError(f"{owner}: the model must have parameters to differentiate, got a {type(model).__name__}")
+        for name, value in parameters.items():
+            if not bool(value.detach().isfinite().all()):
+                raise ValueError(
+                    f"{owner}: parameters must be finite, got inf or nan in {name!r}; try a smaller learning rate"
+                )
         self.owner, self._model = owner, model
         self.names = [name for name in parameters if name in set(chosen)]
         masks = live_masks(model, silent=False)
         self.masks = [masks.get(parameters[name]) for name in self.names]
         with torch.inference_mode(False):
-            self._others = {name: value.detach() for name, value in parameters.items() if name not in self.names}
-            self.values = [parameters[name].detach().requires_grad_() for name in self.names]
+            stand_ins = {name: _differentiated(value).detach() for name, value in parameters.items()}
+            self.values = [stand_ins.pop(name).requires_grad_() for name in self.names]
+            self._others = stand_ins
 
     @property
     def n_entries(self) -> int:
@@ -100,7 +108,7 @@ class TrainedFunction:
         state = dict(zip(self.names, self.values if values is None else values, strict=True)) | self._others
         state |= {name: buffer.clone() for name, buffer in self._model.named_buffers()}
         with same_draws(self._model), evaluation_mode(self._model):
-            output = functional_call(self._model, state, (batch,))
+            output = functional_call(self._model, state, (_differentiated(batch),))
         if not isinstance(output, Tensor) or not output.is_floating_point():
             what = output.dtype if isinstance(output, Tensor) else type(output).__name__
             raise TypeError(f"{self.owner}: the model must return a floating-point tensor, got {what}")
@@ -110,9 +118,10 @@ class TrainedFunction:
         """Return the loss of a batch.
 
         Raises:
-            ValueError: it is no single number.
+            ValueError: it is no single number, or there is no sample.
         """
-        value = loss(self(batch, values), target)
+        check_batch(self.owner, batch)
+        value = loss(self(batch, values), _differentiated(target) if isinstance(target, Tensor) else target)
         if value.numel() != 1:
             raise ValueError(
                 f"{self.owner}: loss must give one number for the batch, got shape {tuple(value.shape)}; try its mean"
@@ -139,26 +148,16 @@ class TrainedFunction:
         return self.live(found)
 
 
+def _differentiated(tensor: Tensor) -> Tensor:
+    """Return a tensor that autograd takes: a copy of one made in inference mode."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
 @contextmanager
 def differentiable() -> Iterator[None]:
     """Let gradients be computed while the block runs, whatever the caller has switched off."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
-
-
-@contextmanager
-def same_draws(model: nn.Module) -> Iterator[None]:
-    """Put back, after the block, the state of all generators that a model may draw from."""
-    tensors = (*model.parameters(), *model.buffers())
-    devices = sorted({tensor.get_device() for tensor in tensors if tensor.is_cuda})
-    own = {value for module in model.modules() for value in vars(module).values() if isinstance(value, torch.Generator)}
-    states = {generator: generator.get_state() for generator in own}
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
-            for generator, state in states.items():
-                generator.set_state(state)
 
 
 def flat(tensors: Sequence[Tensor]) -> Tensor:

@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neuropil.connect import SparseConv2d, SparseLinear
+from neuropil.measure.graphs import transmitting
 from neuropil.measure.path_count import Transition, edge_transition, full_transition
+from neuropil.measure.samples import as_finite
 from neuropil.measure.weight_chain import Call, Convolution, Pool, Weighted, is_convolution
 
 
@@ -19,7 +21,7 @@ def unit_activations(calls: Sequence[Call], images: bool) -> list[Tensor]:
         images: whether each place of an image is a unit, rather than each channel.
 
     Raises:
-        ValueError: what one layer gives is not what the next reads, channel by channel.
+        ValueError: what one layer gives is not what the next reads, channel by channel; or is not finite.
     """
     layers = []
     for before, call in zip([None, *calls[:-1]], calls, strict=True):
@@ -39,7 +41,7 @@ def _units_first(tensor: Tensor, layer: Weighted, images: bool) -> Tensor:
     else:
         batch = tensor if tensor.dim() == 4 else tensor[None]
         units = batch.flatten(1).movedim(-1, 0) if images else batch.movedim(1, 0)
-    return units.reshape(len(units), -1).to("cpu", torch.float64)
+    return as_finite("emergence", units.reshape(len(units), -1).cpu())
 
 
 def _unlike(before: Call, call: Call) -> ValueError:
@@ -157,13 +159,10 @@ def _of_pool(pool: Pool, shape: torch.Size, pooled: torch.Size) -> Transition:
 
 def _transmitting(layer: SparseLinear) -> tuple[Tensor, Tensor]:
     """Return target and source of each connection that is not silent."""
-    wiring, silent = layer.wiring, layer.silent
-    if silent is None:
-        return wiring.connections()
-    heard = ~silent.cpu().numpy()
-    if not heard.any():
+    wiring = transmitting(layer)
+    if wiring is None:
         return torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
-    return wiring.rewired(wiring.block_rows[heard], wiring.block_columns[heard]).connections()
+    return wiring.connections()
 
 
 def _merged(targets: Tensor, sources: Tensor, n_in: int, n_out: int, n_weights: int) -> Transition:

@@ -190,7 +190,8 @@ def gradient_norms(model: nn.Module, batch: Tensor, target: Tensor, loss: Loss) 
         loss: from output and target to one number.
 
     Raises:
-        ValueError: the model has nothing to train, or the loss gives no single number.
+        ValueError: the model has nothing to train, the loss gives no single number, there is no sample, or parameters
+            are not finite.
         TypeError: the model returns no floating-point tensor.
 
     Example:

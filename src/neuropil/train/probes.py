@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.data import Dataset
-from neuropil.evaluation import evaluation_mode
+from neuropil.evaluation import evaluation_mode, same_draws
 from neuropil.randomness import derived_seed
 
 Measure = Callable[[nn.Module, Tensor, Tensor], Any]
@@ -25,7 +26,8 @@ class Probe:
         name: of what is measured, in the records.
         measure: of the model in evaluation mode, images ``[b, c, h, w]`` and labels ``[b]``, always the same ones;
             gives a number, or numbers in lists, mappings, tensors or dataclasses. It may compute gradients, but must
-            leave the model as it is.
+            leave the model as it is. Where it raises a ``ValueError`` and the model's output is no longer finite, None
+            is recorded.
         epochs: after which epochs, 0 being the state before training; None: after every one, and before the first.
         every: also every so many steps of the optimizer, at least 1; None: at the end of epochs only.
         n_samples: size of the batch, the first images of the training part, at least 1.
@@ -107,7 +109,15 @@ class Probing:
 
     def _take(self, probe: Probe, when: dict[str, int]) -> None:
         started = time.perf_counter()
-        value = measure_once(probe.measure, self._model, self._dataset, n_samples=probe.n_samples, seed=self._seed)
+        take = partial(
+            measure_once, model=self._model, dataset=self._dataset, n_samples=probe.n_samples, seed=self._seed
+        )
+        try:
+            value = take(probe.measure)
+        except ValueError:
+            if take(_is_finite):
+                raise
+            value = None  # the run has diverged, as fit will say
         self._records.append({**when, "probe": probe.name, "value": plain(value)})
         self.seconds += time.perf_counter() - started
 
@@ -125,9 +135,14 @@ def measure_once(measure: Measure, model: nn.Module, dataset: Dataset, *, n_samp
     device = next(model.parameters()).device
     images = dataset.normalize(dataset.train.images[:n_samples]).to(device)
     labels = dataset.train.labels[:n_samples].to(device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), evaluation_mode(model):
+    with same_draws(model), evaluation_mode(model):
         torch.manual_seed(derived_seed(seed, "noise", "probe"))
         return measure(model, images, labels)
+
+
+def _is_finite(model: nn.Module, images: Tensor, labels: Tensor) -> bool:
+    with torch.no_grad():
+        return bool(model(images).isfinite().all())
 
 
 def plain(value: Any) -> Any:

@@ -49,7 +49,10 @@ def test_a_long_table_where_one_density_is_asked_for(neuropil):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["layer"], "bench: suites must be of layers, networks, events, rewiring, neurons, scale, got 'layer'"),
+        (
+            ["layer"],
+            "bench: suites must be of layers, networks, events, rewiring, neurons, scale, measures, got 'layer'",
+        ),
         (["layers", "--size", "0"], "bench: --size must be whole numbers of at least 1"),
         (["--device", "tpu"], "bench: --device must be cpu or cuda, got 'tpu'"),
     ],

@@ -6,7 +6,7 @@ import torch
 
 from neuropil.bench.contestants import Masked, TorchSparse, TrainingStep, draw
 from neuropil.bench.present import SHOW
-from neuropil.bench.suites import SUITES, events, layers, networks, rewiring, scale
+from neuropil.bench.suites import SUITES, events, layers, measures, networks, rewiring, scale
 from neuropil.bench.suites.published import PublishedNet
 from neuropil.connect import ErdosRenyi, SparseLinear
 from neuropil.connect.kernels import KERNELS
@@ -227,6 +227,77 @@ def test_scale(tiny):
 
 def test_the_exponent_of_a_power():
     assert scale.exponent([(10**e, 3 * 10 ** (1.5 * e)) for e in range(4)]) == pytest.approx(1.5)
+
+
+def test_emergence_by_connections(tiny):
+    settings = replace(tiny, sizes=(64, 96, 128))
+    threads = torch.get_num_threads()
+    rows = rows_of(measures.run, settings)
+    assert torch.get_num_threads() == threads
+    check_rows(rows)
+    for task in (measures.COUNT, measures.RUN):
+        some = [row for row in rows if row["task"] == task]
+        assert {row["joins"] for row in some} == {*measures.JOINS} - (
+            {measures.MASK} if task == measures.RUN else set()
+        )
+        for row in some:
+            wanted = 10 * (row["size"] ** 2 if row["joins"] == measures.FULL else 0.1 * row["size"] ** 2)
+            assert row["connections"] == pytest.approx(wanted, rel=0.02)
+        assert {row["joins"] for row in rows if row["task"] == f"{task}, fit"} == {row["joins"] for row in some}
+
+
+@pytest.mark.parametrize("joins", measures.JOINS)
+def test_what_is_counted_are_paths(joins):
+    wirings = measures.chain_of(joins, 64)
+    found = measures.counting(joins, wirings)()
+    assert found.n_units == (wirings[0].in_features,) * 11
+    assert round(found.emergence / found.relative_to_weights) == sum(wiring.n_connections for wiring in wirings)
+    if joins != measures.MASK:
+        of_net = measures.running(joins, wirings, 4, "cpu")()
+        assert of_net.n_units == found.n_units
+        assert round(of_net.emergence / of_net.relative_to_weights) == sum(wiring.n_connections for wiring in wirings)
+
+
+def test_probes_beside_an_epoch(tiny_rows):
+    rows = [row for row in tiny_rows("measures") if row["task"] == "probes"]
+    check_rows(rows)
+    assert {row["network"] for row in rows} == set(measures.NETWORKS)
+    assert [row["probe"] for row in rows[:4]] == [*measures.PROBES, measures.TOGETHER]
+    for row in rows:
+        assert row["epoch_steps"] == 13_500
+        assert 0 < row["of_epoch_lower"] <= row["of_epoch"] <= row["of_epoch_upper"]
+
+
+def test_shares_are_taken_round_by_round(tiny, monkeypatch):
+    seconds = {"training": [1.0, 2.0, 4.0], "activity": [1.0, 4.0, 2.0], "emergence": [1.0, 0.0, 2.0]}
+    monkeypatch.setattr(measures, "run_rounds", lambda *_, **__: {key: [*values] for key, values in seconds.items()})
+    dataset = measures.made_up_images(12)
+    *_, together = measures.time_probes("dense", 64, 4, dataset, replace(tiny, steps=1, rounds=3))
+    assert (together["median_ms"], together["epoch_seconds"]) == (4000, 6)  # 3 steps an epoch
+    assert together["of_epoch"] == pytest.approx(2 / 3, abs=1e-5)
+
+
+def test_probes_that_fail_have_their_row(tiny, monkeypatch):
+    monkeypatch.setattr(measures, "PROBES", ("topology", "none"))
+    rows = measures.time_probes("dense", 64, 4, measures.made_up_images(12), tiny)
+    check_rows(rows)
+    assert rows[0]["reason"].startswith("probe must be one of emergence, activity")
+
+
+def test_training_takes_its_steps_across_epochs():
+    dataset = measures.made_up_images(10)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+    seen = []
+    net.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    train = measures.Training(net, dataset, batch=4, steps=2)
+    before = net[1].weight.detach().clone()
+    train()
+    train()
+    assert [len(images) for images in seen] == [4, 4, 2, 4]
+    assert not torch.equal(before, net[1].weight)
+    pixels = dataset.normalize(measures.made_up_images(2000).train.images)
+    assert float(pixels.mean()) == pytest.approx(0, abs=0.01)
+    assert float(pixels.std()) == pytest.approx(1, abs=0.01)
 
 
 def test_a_dense_matrix_without_room_is_refused(monkeypatch):

@@ -1,7 +1,7 @@
 """Probes that recipes ask for: what they record, and that nothing else changes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -142,10 +142,16 @@ def test_measures_of_activity_become_probes(spiking: bool) -> None:
     own = of_activity("mean", lambda rates: float(rates.abs().double().mean()))()
     expected = PROBES["activity"].make().now(net, images, labels, None)["mean"]
     assert own.now(net, images, labels, None) == {"mean": pytest.approx(expected)}
-    pair = of_activity_since_start("moved", lambda before, after: float((after - before).abs().sum()))()
+    shapes = set()
+
+    def moved_from(start: torch.Tensor) -> Callable[[torch.Tensor], float]:
+        shapes.add(start.shape[0])
+        return lambda rates: float((rates - start).abs().sum())
+
+    pair = of_activity_since_start("moved", moved_from)()
     assert pair.start is not None
     before = pair.start(net, images, labels)
-    assert {rates.shape[0] for rates in before.values()} == {6}
+    assert shapes == {6}
     assert set(pair.now(net, images, labels, before)["moved"].values()) == {0.0}
     with torch.no_grad():
         net.hidden[2].bias += 1.0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from neuropil.measure import hsic, linear_cka, minibatch_cka, rbf_cka
+from neuropil.measure import LinearAlignment, hsic, linear_cka, minibatch_cka, rbf_cka
 from neuropil.randomness import stream
 
 
@@ -56,6 +56,18 @@ def test_against_the_formulas(s, n, m, unbiased):
         k, other = (gaussian_kernel(z.numpy(), bandwidth) for z in (x, y))
         found = rbf_cka(x, y, bandwidth=bandwidth, unbiased=unbiased)
         assert found == pytest.approx(alignment(k, other, estimate))
+
+
+@pytest.mark.parametrize(("s", "n", "m"), SIZES)
+def test_one_representation_with_many(s, n, m):
+    x, y = gaussian(s, n, name="x") + 2.0, gaussian(s, m, name="y")
+    with_x = LinearAlignment(x.float())
+    for other in (x.float(), y, 1e100 * y + x[:, :1], torch.ones(s, m)):
+        assert with_x(other) == pytest.approx(linear_cka(x.float(), other), abs=0, nan_ok=True)
+    with pytest.raises(
+        ValueError, match=rf"^LinearAlignment: y must hold activations for the {s} samples of x, got 3 "
+    ):
+        with_x(y[:3])
 
 
 def test_by_hand():

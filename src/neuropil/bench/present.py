@@ -7,7 +7,7 @@ from itertools import groupby
 from rich.table import Table
 
 from neuropil.bench.records import Row
-from neuropil.bench.suites import events, layers, networks
+from neuropil.bench.suites import events, layers, measures, networks
 from neuropil.bench.table import digits, footer, list_table, matrix_table, mebibytes, share, timed, times
 
 Shown = Iterator[Table | str]
@@ -160,6 +160,37 @@ def show_scale(rows: Sequence[Row]) -> Shown:
         yield from footer(group, _of("kernel"))
 
 
+def show_measures(rows: Sequence[Row]) -> Shown:
+    """Show emergence by connections, and what probes add to an epoch."""
+    columns: dict[str, Callable[[Row], str]] = {
+        "joined by": lambda row: str(row["joins"]).replace("x", " × "),
+        "neurons": lambda row: f"{row['size']:,}",
+        "connections": lambda row: f"{row['connections']:,}",
+        "ms (quartiles)": timed,
+        "ns a\nconnection": lambda row: digits(1e6 * row["median_ms"] / row["connections"]),
+    }
+    for (task, batch), group in _grouped([row for row in rows if row["task"] in measures.TITLES], "task", "batch"):
+        title = measures.TITLES[str(task)] + ("" if batch is None else f", batch {batch}")
+        yield _title(f"Emergence of {group[0]['layers']} layers on one thread: {title}")
+        yield list_table(columns, sorted(group, key=_of("joins")), names=2)
+        yield from _growth(
+            (row for row in rows if _has("task", f"{task}, fit", row) and row["batch"] == batch), by="joins"
+        )
+        yield from footer(group, _of("joins"))
+    probed = [row for row in rows if row["task"] == "probes"]
+    for (size, batch, samples), group in _grouped(probed, "size", "batch", "samples"):
+        yield _title(f"784 → 3 × {size} → 10, batch {batch}: probes on {samples} samples, beside an epoch of training")
+        columns = {
+            "network": _of("network"),
+            "probe": _of("probe"),
+            "ms (quartiles)": timed,
+            "epoch, s": lambda row: digits(row["epoch_seconds"]),
+            "% of an epoch": lambda row: _per_cent(row["of_epoch"], row["of_epoch_lower"], row["of_epoch_upper"]),
+        }
+        yield list_table(columns, group, names=2)
+        yield from footer(group, _of("network"))
+
+
 SHOW: dict[str, Callable[[Sequence[Row]], Shown]] = {
     "layers": show_layers,
     "networks": show_networks,
@@ -167,13 +198,14 @@ SHOW: dict[str, Callable[[Sequence[Row]], Shown]] = {
     "rewiring": show_rewiring,
     "neurons": show_neurons,
     "scale": show_scale,
+    "measures": show_measures,
 }
 
 
-def _growth(fits: Iterator[Row]) -> Iterator[str]:
+def _growth(fits: Iterator[Row], *, by: str = "kernel") -> Iterator[str]:
     for row in fits:
         yield (
-            f"{row['kernel']}: time grows as connections to the power {row['exponent']:.2f} "
+            f"{row[by]}: time grows as connections to the power {row['exponent']:.2f} "
             f"[dim](fitted to {row['points']} sizes)[/]"
         )
 
@@ -217,6 +249,10 @@ def _is_linear(row: Row) -> bool:
 def _layer_order(row: Row) -> tuple[object, ...]:
     sides = [10**6 if side == "group" else int(side) for side in row["block"].split("x") if side != "dense"]
     return row["kernel"] not in layers.OTHERS, sides, "interleaved" in row["pattern"]
+
+
+def _per_cent(middle: float, low: float, high: float) -> str:
+    return f"{100 * middle:.2f} ({100 * low:.2f}–{100 * high:.2f})"
 
 
 def _rounded(value: float | None, places: int) -> str:

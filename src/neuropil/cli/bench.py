@@ -18,7 +18,8 @@ def bench(
     suites: Annotated[
         list[str] | None,
         typer.Argument(
-            help="layers, networks, events, rewiring, neurons, scale; default: all of them.", show_default=False
+            help="layers, networks, events, rewiring, neurons, scale, measures; default: all of them.",
+            show_default=False,
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes and few rounds: under a minute.")] = False,
@@ -41,7 +42,7 @@ def bench(
         ),
     ] = None,
 ) -> None:
-    """Is it really faster? Time layers, networks, events, rewiring, neurons and sheer size against what others do.
+    """Is it really faster? Time layers, networks, events, rewiring, neurons, sheer size and measures.
 
     All contestants of a table take turns in one process; ratios are taken round by round. With --quick, results go to
     the folder bench.

@@ -187,15 +187,24 @@ def of_activity(key: str, of_layer: Callable[[Tensor], float]) -> Callable[[], P
     return make
 
 
-def of_activity_since_start(key: str, of_pair: Callable[[Tensor, Tensor], float]) -> Callable[[], ProbeMeasure]:
-    """Return what makes a measure of two activities of a layer a probe: that of the start, then the present one."""
+def of_activity_since_start(
+    key: str, of_start: Callable[[Tensor], Callable[[Tensor], float]]
+) -> Callable[[], ProbeMeasure]:
+    """Return what makes a comparison with a layer's activity at the start a probe, its numbers under a key.
+
+    Args:
+        key: of the numbers.
+        of_start: from the activity at the start, ``[samples, units]``, to what measures the present one against it.
+    """
 
     def make() -> ProbeMeasure:
-        def start(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-            return _rates(model, images)
+        def start(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Callable[[Tensor], float]]:
+            return {name: of_start(rates) for name, rates in _rates(model, images).items()}
 
-        def now(model: nn.Module, images: Tensor, labels: Tensor, before: dict[str, Tensor]) -> Numbers:
-            return {key: {name: of_pair(before[name], rates) for name, rates in _rates(model, images).items()}}
+        def now(
+            model: nn.Module, images: Tensor, labels: Tensor, against: dict[str, Callable[[Tensor], float]]
+        ) -> Numbers:
+            return {key: {name: against[name](rates) for name, rates in _rates(model, images).items()}}
 
         return ProbeMeasure(now, start)
 

@@ -107,7 +107,7 @@ PROBES: dict[str, ProbeKind] = {
         "Liu et al., arXiv 2310.08513",
     ),
     "alignment": ProbeKind(
-        of_activity_since_start("cka", measure.linear_cka),
+        of_activity_since_start("cka", measure.LinearAlignment),
         {"cka": Quantity("CKA with the start")},
         "How alike hidden activity and that before training are on the same images: their linear centred kernel "
         "alignment, in [0, 1], 1 where nothing but rotation and scale has changed: the cosine of the two tables of "

@@ -2,7 +2,7 @@
 
 from neuropil.measure.ablation import intra_only
 from neuropil.measure.activity import LayerActivity, layer_activity
-from neuropil.measure.alignment import hsic, linear_cka, minibatch_cka, rbf_cka
+from neuropil.measure.alignment import LinearAlignment, hsic, linear_cka, minibatch_cka, rbf_cka
 from neuropil.measure.communities import Communities, find_communities, modularity
 from neuropil.measure.cost import Cost, count_parameters, network_cost
 from neuropil.measure.criticality import BranchingRatio, branching_ratio
@@ -64,6 +64,7 @@ __all__ = [
     "KernelDrift",
     "LayerActivity",
     "LayerStatement",
+    "LinearAlignment",
     "MemoryTraffic",
     "ParameterChange",
     "ParameterNorm",

@@ -24,10 +24,9 @@ def as_finite(measure: str, x: Tensor) -> Tensor:
     Raises:
         ValueError: entries that are not finite.
     """
-    x = x.detach().to(torch.float64)
     if not bool(x.isfinite().all()):
         raise ValueError(f"{measure}: activity must be finite, got inf or nan; try a smaller learning rate")
-    return x
+    return x.detach().to(torch.float64)
 
 
 def as_samples(measure: str, x: Tensor, *, least: int = 2) -> Tensor:
@@ -69,4 +68,5 @@ def as_same_samples(measure: str, x: Tensor, y: Tensor, *, least: int = 2) -> tu
 
 def centred(x: Tensor) -> Tensor:
     """Return activations ``[s, n]`` less each unit's mean; units that do not vary are exactly 0, whatever rounding."""
-    return (x - x.mean(0)).masked_fill(x.amax(0) == x.amin(0), 0.0)
+    lowest, highest = x.aminmax(dim=0)
+    return (x - x.mean(0)).masked_fill_(lowest == highest, 0.0)

@@ -104,6 +104,8 @@ def _of_linear(layer: nn.Linear | SparseLinear, before: Weighted | None) -> Tran
         if mask is None:
             return full_transition(channels, n_out, n_in * n_out)
         targets, sources = mask.nonzero(as_tuple=True)
+    if channels == n_in:
+        return edge_transition(targets, sources, n_in, n_out)
     return _merged(targets, sources // (n_in // channels), channels, n_out, len(targets))
 
 

@@ -1,6 +1,6 @@
 """What can be measured, one suite a file: each gives rows, some at a time, and takes turns inside them."""
 
-from neuropil.bench.suites import events, layers, networks, neurons, rewiring, scale
+from neuropil.bench.suites import events, layers, measures, networks, neurons, rewiring, scale
 
 SUITES = {
     "layers": layers.run,
@@ -9,6 +9,7 @@ SUITES = {
     "rewiring": rewiring.run,
     "neurons": neurons.run,
     "scale": scale.run,
+    "measures": measures.run,
 }
 
 __all__ = ["SUITES"]

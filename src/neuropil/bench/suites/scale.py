@@ -178,15 +178,15 @@ def count_bytes(connections: int, *things: object) -> Row:
     return {"held_bytes": held, "bytes_per_connection": round(held / connections, 2)}
 
 
-def fits(rows: Sequence[Row], task: str) -> list[Row]:
-    """Return, for each kernel with more than two sizes, how its time grows with connections."""
+def fits(rows: Sequence[Row], task: str, *, by: str = "kernel") -> list[Row]:
+    """Return, for each kernel, or what else rows are told apart by, with more than two sizes, how its time grows."""
     found = []
-    for kernel in dict.fromkeys(row["kernel"] for row in rows):
+    for name in dict.fromkeys(row[by] for row in rows):
         points = [(row["connections"], row["median_ms"]) for row in rows
-                  if row["kernel"] == kernel and row.get("median_ms") is not None]  # fmt: skip
+                  if row[by] == name and row.get("median_ms") is not None]  # fmt: skip
         if len({connections for connections, _ in points}) > 2:
             found.append({
-                "task": f"{task}, fit", "batch": rows[0]["batch"], "kernel": kernel, "points": len(points),
+                "task": f"{task}, fit", "batch": rows[0]["batch"], by: name, "points": len(points),
                 "exponent": round(exponent(points), 3), "reason": None,
             })  # fmt: skip
     return found

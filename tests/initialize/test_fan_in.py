@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from neuropil import initialize
-from neuropil.connect import SparseLinear
+from neuropil.connect import Dense, ErdosRenyi, SparseConv2d, SparseLinear
 from neuropil.initialize import kaiming_normal_, kaiming_uniform_, reset_, xavier_normal_, xavier_uniform_
+from neuropil.initialize.fan_in import fans
 from neuropil.randomness import stream
 
 SQRT2 = math.sqrt(2.0)
@@ -192,3 +193,17 @@ def reset_linear(in_features, out_features):
     layer = nn.utils.skip_init(nn.Linear, in_features, out_features)
     reset_(layer, generator=stream(0))
     return layer
+
+
+@pytest.mark.parametrize("n_sources", [4, 24])
+@pytest.mark.parametrize("block", [(1, 1), (3, 1)])
+def test_a_sparse_convolution_has_the_fans_of_a_dense_one_with_its_mask(n_sources, block):
+    wiring = ErdosRenyi(0.4, block=block).wire(n_sources, 6, generator=stream(0))
+    synapses = SparseConv2d(wiring, 4, (3, 2)).synapses
+    live = synapses.wiring.mask().view(6, 4, 6)
+    targets, sources = synapses.weight_units()
+    fan_in, fan_out = fans(synapses)
+    assert torch.equal(fan_in, live.sum((1, 2))[targets].clamp(min=1).double())
+    assert torch.equal(fan_out, live.sum((0, 2))[sources // 6].clamp(min=1).double())
+    full = SparseConv2d(Dense().wire(4, 6), 4, (3, 2)).synapses
+    assert [float(fan.unique()) for fan in fans(full)] == [float(fan) for fan in fans(nn.Conv2d(4, 6, (3, 2)))]

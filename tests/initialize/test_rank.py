@@ -111,3 +111,11 @@ def test_effective_rank_of_what_is_not_finite():
         ValueError, match="^effective_rank: weights must be finite, got inf or nan; try a smaller learn"
     ):
         effective_rank(torch.full((2, 2), math.nan))
+
+
+def test_projections_bring_the_rank_nearer():
+    wiring = ErdosRenyi(0.2).wire(30, 30, generator=stream(0))
+    once, often = (
+        rank_controlled_(SparseLinear(wiring), rank=5, n_projections=n, generator=stream(1)).outside for n in (1, 20)
+    )
+    assert 0 < often < once / 3

@@ -57,6 +57,20 @@ def test_emergence_scales_its_base() -> None:
         assert torch.equal(scaled[layer].weight, base[layer].weight * factor)
 
 
+@pytest.mark.parametrize("scheme", ["xavier-uniform", "xavier-normal", "orthogonal", "rank"])
+def test_gains_are_passed_on(scheme: str) -> None:
+    one, three = (started(scheme, network(), gain=gain) for gain in (1.0, 3.0))
+    for layer in (0, 2, 4):
+        assert torch.allclose(three[layer].weight, 3 * one[layer].weight, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("scheme", ["kaiming-uniform", "kaiming-normal"])
+def test_the_last_layer_is_without_the_factor_of_relus(scheme: str) -> None:
+    net = started(scheme, network(width=400))
+    squares = [float(layer.weight.detach().square().mean() * layer.in_features) for layer in (net[0], net[2], net[4])]
+    assert squares == pytest.approx([2.0, 2.0, 1.0], rel=0.15)
+
+
 def test_rank_is_a_share_of_the_shorter_side_but_of_the_last_layer() -> None:
     net = started("rank", network(), share=0.25)
     assert torch.linalg.matrix_rank(net[0].weight) == 4

@@ -56,6 +56,12 @@ def test_a_quadratic_with_known_eigenvalues(eigenvalues, products, generator):
     assert result.residual < 1e-5
 
 
+def test_it_ends_where_nothing_is_left_to_reach():
+    model = Point(0.3, -0.2, 0.9)
+    result = found(model, torch.ones(3, dtype=F64), None, lambda w, _: (w**2).sum(), tolerance=0.0)
+    assert (result.value, result.products) == (pytest.approx(2.0), 1)
+
+
 @pytest.mark.parametrize("products", WAYS)
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_least_squares(products, dtype, generator):

@@ -26,6 +26,7 @@ from neuropil.measure import (
     small_world,
     wirings_of,
 )
+from neuropil.measure.degrees import _sample
 from neuropil.measure.graphs import edges, project
 from neuropil.measure.random_twins import swapped
 from neuropil.randomness import stream
@@ -167,6 +168,29 @@ def test_separate_groups_are_found(k, recurrent):
     pairs = {*zip(found.out_groups.tolist(), wiring.out_groups.tolist(), strict=True)}
     pairs |= {*zip(found.in_groups.tolist(), wiring.in_groups.tolist(), strict=True)}
     assert len(pairs) == k  # the same groups but for their names
+
+
+def test_neurons_without_a_connection_are_no_community():
+    found = find_communities(Wiring(4, 4, [0, 0, 1, 1], [0, 1, 0, 1]), generator=torch.Generator())
+    assert len(found.in_groups) == len(found.out_groups) == 4
+    assert found.n_communities == len({*found.in_groups[:2].tolist(), *found.out_groups[:2].tolist()})
+
+
+def test_samples_of_a_power_law_follow_it_and_the_data_below():
+    """What p-values rest on."""
+    below = np.array([1, 2, 2, 3])
+    drawn = _sample(below.repeat(10_000), 60_000, 2.5, 6, stream(0, "power law"))
+    assert len(drawn) == 100_000
+    assert (drawn >= 6).mean() == pytest.approx(0.6, abs=0.01)
+    tail = drawn[drawn >= 6]
+    for k in (6, 7, 10, 30):
+        assert (tail >= k).mean() == pytest.approx(((k - 0.5) / 5.5) ** -1.5, abs=0.01)
+    assert (drawn[drawn < 6] == 2).mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_lattice_of_a_complete_graph_has_as_many_neighbours_as_can_be_even():
+    four, five = (small_world(Dense().wire(n, n), generator=torch.Generator(), n_twins=1) for n in (4, 5))
+    assert (four.lattice_clustering, five.lattice_clustering, five.omega) == (0.0, 1.0, 0.0)
 
 
 def test_found_communities_are_at_least_as_good_as_those_put_in():

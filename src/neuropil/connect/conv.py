@@ -87,6 +87,7 @@ class SparseConv2d(nn.Module):
         if kernel == "auto" and choose_kernel(wiring, device=device).name == "synapses":
             kernel = "masked"
         self.synapses = SparseLinear(wiring, bias=bias, kernel=kernel, generator=generator, device=device, dtype=dtype)
+        self.synapses.taps = self.kernel_size[0] * self.kernel_size[1]
         self._known: tuple[Wiring, _Rows | None] | None = None
 
     @property

@@ -66,6 +66,7 @@ class SparseLinear(nn.Module):
         torch.Size([2, 128])
     """
 
+    taps = 1  # sources in a row that are one unit, seen at as many places: the taps of a channel in a convolution
     weight: nn.Parameter
     bias: nn.Parameter | None
     _wiring: Wiring

@@ -105,10 +105,14 @@ def reset_(layer: Layer, *, generator: torch.Generator | None = None) -> Tensor:
 
 
 def fans(layer: Layer) -> tuple[Tensor, Tensor]:
-    """Return fan-in and fan-out of every entry of ``layer.weight``, broadcastable to it, at least 1."""
+    """Return fan-in and fan-out of every entry of ``layer.weight``, broadcastable to it, at least 1.
+
+    In a convolution the fan-out is that of all taps of a channel, as each unit of it is seen by each of them.
+    """
     if isinstance(layer, SparseLinear):
         targets, sources = (side.clamp(min=0) for side in layer.weight_units())
-        fan_in, fan_out = layer.wiring.fan_in()[targets], layer.wiring.fan_out()[sources]
+        by_unit = layer.wiring.fan_out().view(-1, layer.taps).sum(1)
+        fan_in, fan_out = layer.wiring.fan_in()[targets], by_unit[sources // layer.taps]
     else:
         field = layer.weight[0, 0].numel()
         n_targets = layer.weight.shape[0] // (layer.groups if isinstance(layer, nn.Conv2d) else 1)

@@ -82,7 +82,7 @@ def test_all_open_costs_what_the_network_costs():
 
 def test_what_is_no_channel_of_the_gate_is_read_whole():
     gated = nn.Sequential(gate_channels(chain()[:2]), nn.PixelShuffle(2), nn.Conv2d(1, 3, 1))
-    gated_layers(gated)["0.0"].gate = FixedChannels(torch.tensor([True, False, False, False]))
+    gated_layers(gated)["0.0"].gate = FixedChannels(torch.tensor([True, True, False, False]))
     found = channel_cost(gated, torch.ones(1, 2, 8, 8))
     assert found.active - found.layers[0].active == 16 * 16 * 3
 

@@ -29,6 +29,17 @@ def test_spearman_of_what_does_not_vary_is_none() -> None:
     assert spearman([(1, 2), (2, 3), (3, 4)]) is None
 
 
+def test_each_arm_whose_mean_is_taken_out_costs_a_run_in_the_interval() -> None:
+    pairs = [(float(x), float(y)) for x, y in np.random.default_rng(1).normal(size=(12, 2))]
+    alone, of_four = spearman(pairs), spearman(pairs, n_arms=4)
+    assert alone is not None
+    assert of_four is not None
+    assert of_four.rho == alone.rho
+    half = [(math.atanh(found.interval[1]) - math.atanh(found.interval[0])) for found in (alone, of_four)]
+    assert half[1] / half[0] == pytest.approx(math.sqrt(9 / 6))
+    assert spearman(pairs, n_arms=10) is None
+
+
 def test_ranks_within_arms_leave_out_what_tells_arms_apart(made_up: Any) -> None:
     # arms: the second is higher in both, so over all runs they go together; within an arm they go against each other
     arms = {"low": {"pattern": "dense"}, "high": {"pattern": "dense", "training": {"learning_rate": 0.01}}}
@@ -52,4 +63,16 @@ def test_ranks_within_arms_leave_out_what_tells_arms_apart(made_up: Any) -> None
     assert one.alike.rho > 0.4
     assert one.within_arms.rho == pytest.approx(-1)
     assert ranks_table(results)[1][1][:2] == ["emergence\nlog₁₀ of emergence", "after epoch 1"]
+    assert one.within_arms.interval == spearman([(x, -x) for x in range(12)], n_arms=2).interval  # type: ignore[union-attr]
     assert "ρ, within arms" in write_report(folder).read_text(encoding="utf-8")
+
+
+def test_one_epoch_is_told_once(made_up: Any) -> None:
+    folder = made_up.comparison(
+        lambda _, seed: 0.4 + 0.01 * seed, arms={"dense": {"pattern": "dense"}}, seeds=10, probes=["emergence"],
+        training={"epochs": 1},
+    )  # fmt: skip
+    for seed in range(10):
+        line = json.dumps({"epoch": 1, "probe": "emergence", "value": {"log10": float(seed)}})
+        (made_up.run("dense", seed) / "probes.jsonl").write_text(line + "\n")
+    assert [found.epoch for found in probe_ranks(load_results(folder))] == [1.0]

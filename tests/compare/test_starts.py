@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from neuropil import data
-from neuropil.compare import RecipeError, execute, expand_arms, run_recipe
+from neuropil.compare import RecipeError, execute, expand_arms, load_recipe, run_recipe
 from neuropil.compare.execute import _optimizer, build_network, start_network
 from neuropil.compare.recipe import parse_recipe
 from neuropil.compare.report import describe_setting, write_report
@@ -57,6 +58,35 @@ def test_an_arm_learns_as_it_says_and_its_twins_with_it() -> None:
         for twin in arms[name].twins.values():
             assert made[twin]["training"]["learning_rate"] == rate
     assert not {*arms["slow"].twins.values()} & {*arms["fast"].twins.values()}
+
+
+def test_what_an_arm_says_as_the_recipe_does_needs_no_twins_of_its_own() -> None:
+    sparse = {"pattern": "ensembles", "n_groups": 4}
+    said = {"start": "default", "training": {"learning_rate": 0.001}}
+    arms = expand_arms(recipe(slow=sparse, same={**sparse, **said}))
+    assert len(arms) == 5
+    assert arms[0].twins == arms[1].twins
+
+
+def test_overrides_reach_into_starts_and_into_what_is_tuned(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    arms = {
+        "a": {"pattern": "dense", "start": "rank", "tune": {"training.learning_rate": [0.1], "start.share": [0.5]}},
+        "b.c": {"pattern": "erdos-renyi", "density": 0.2, "rewiring": "set"},
+    }
+    path.write_text(yaml.safe_dump({"question": "?", "model": {"hidden": [16, 16], "start": "rank"}, "arms": arms}))
+    found = load_recipe(
+        path,
+        [
+            "arms.a.tune.training.learning_rate=[0.2, 0.3]", "arms.a.start.gain=1.5", "model.start.share=0.25",
+            "arms.b.c.sweep.rewiring.every=[3, 4]", "arms.b.c.training.learning_rate=0.5",
+        ],
+    )  # fmt: skip
+    assert found.arms["a"]["tune"] == {"training.learning_rate": [0.2, 0.3], "start.share": [0.5]}
+    assert found.arms["a"]["start"] == {"scheme": "rank", "gain": 1.5}
+    assert found.model.start == {"scheme": "rank", "share": 0.25}
+    assert found.arms["b.c"]["sweep"] == {"rewiring.every": [3, 4]}
+    assert found.arms["b.c"]["training"] == {"learning_rate": 0.5}
 
 
 def test_a_rate_profile_gives_each_layer_its_rate_and_normalizations_the_recipe_s() -> None:
@@ -147,6 +177,12 @@ def test_a_swept_arm_is_tuned_at_each_value() -> None:
 def test_what_is_wrong_is_said(model: dict[str, Any], arm: dict[str, Any], sentence: str) -> None:
     with pytest.raises(RecipeError, match=sentence):
         expand_arms(recipe(model, a={"pattern": "dense", **arm}))
+
+
+def test_nothing_is_tuned_on_folds() -> None:
+    arm = {"pattern": "dense", "tune": {"training.learning_rate": [0.1, 0.2]}}
+    with pytest.raises(RecipeError, match="arms.a: tune needs the validation split, got folds, which take none"):
+        parse_recipe({"question": "?", "folds": 2, "arms": {"a": arm}})
 
 
 def test_spiking_networks_have_neither_starts_nor_convolutions() -> None:

@@ -1,5 +1,7 @@
 """Sharpness where the Hessian is known, by both ways, and against the explicit one where it is not."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -129,6 +131,16 @@ def test_compiled_neurons_are_refused_and_differences_are_not(layer, generator):
     with pytest.raises(ValueError, match="sharpness: products='exact' must differentiate each layer twice"):
         found(model, x, y, CROSS)
     assert found(model, x, y, CROSS, "differences").products >= 1
+
+
+@pytest.mark.parametrize("products", WAYS)
+@pytest.mark.parametrize("value", [math.nan, 1e30])
+def test_a_network_that_has_diverged_is_refused(products, value):
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, value)
+    with pytest.raises(ValueError, match="second derivatives of the loss must be finite, got .*; try a smaller"):
+        found(model, torch.ones(4, 2), torch.zeros(4, 2), MSE, products)
 
 
 @pytest.mark.parametrize("products", WAYS)

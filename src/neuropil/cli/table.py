@@ -1,5 +1,6 @@
 """The table of a comparison, laid out for a terminal."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -38,12 +39,9 @@ def print_results(results: "Results", console: Console) -> None:
         tables = [table(cost)]
         if activity and console.measure(tables[0], options=unlimited).maximum > console.width:
             tables = [table([i for i in cost if i not in activity]), table([0, *activity])]
-        while differences:  # as many in one table as there is room for
-            n = len(differences)
-            while n > 1 and console.measure(table([0, *differences[:n]]), options=unlimited).maximum > console.width:
-                n -= 1
-            tables.append(table([0, *differences[:n]]))
-            differences = differences[n:]
+        elif console.measure(tables[0], options=unlimited).minimum > console.width:
+            tables = _in_parts(cost[1:], table, console)
+        tables += _in_parts(differences, table, console)
     for part in tables:
         console.print(part)
         console.print()
@@ -51,21 +49,46 @@ def print_results(results: "Results", console: Console) -> None:
         console.print(table_note(results), highlight=False)
         console.print()
     tuned_header, tuned_rows = tuned_table(results)
-    for columns in ([*range(N_OWN)], [0, *range(N_OWN, len(tuned_header))]) if tuned_rows else ():
-        rows = [[row[i] for i in columns] for row in tuned_rows]
-        console.print(_table([tuned_header[i] for i in columns], rows, [False] * len(rows)))
-        console.print()
+
+    def tuned(columns: list[int]) -> Table:
+        chosen = [[row[i] for i in columns] for row in tuned_rows]
+        return _table([tuned_header[i] for i in columns], chosen, [False] * len(chosen))
+
+    for columns in ([*range(1, N_OWN)], [*range(N_OWN, len(tuned_header))]) if tuned_rows else ():
+        for part in _in_parts(columns, tuned, console):
+            console.print(part)
+            console.print()
     for finding in findings(results):
         console.print(f"[bold]{escape(finding.arm)}[/]: {escape(finding.summary)}", highlight=False)
     if (silence := describe_silence(results)) is not None:
         console.print(escape(silence), style="yellow", highlight=False)
 
 
+def _in_parts(columns: list[int], table: Callable[[list[int]], Table], console: Console) -> list[Table]:
+    """Return tables of as many columns each, beside the first one, as there is room for."""
+    unlimited = console.options.update(width=10_000)
+    parts = []
+    while columns:
+        n = len(columns)
+        while n > 1 and console.measure(table([0, *columns[:n]]), options=unlimited).minimum > console.width:
+            n -= 1
+        parts.append(table([0, *columns[:n]]))
+        columns = columns[n:]
+    return parts
+
+
 def _table(header: list[str], rows: list[list[str]], controls: list[bool]) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
     for i, title in enumerate(header):
-        breakable = title.startswith(("seconds", "peak", "synaptic", "chosen"))
-        table.add_column(title.replace(", ", ",\n"), justify="left" if i == 0 else "right", no_wrap=not breakable)
+        # names of arms stand in the titles of tuned ones
+        breakable = title.startswith(("seconds", "peak", "synaptic", "chosen")) or " of " in title
+        words = [*title.split(), *([] if title.startswith("chosen") else (row[i].partition("\n")[0] for row in rows))]
+        table.add_column(
+            title.replace(", ", ",\n"),
+            justify="left" if i == 0 else "right",
+            no_wrap=not breakable,
+            min_width=max(map(len, words)) if breakable else None,
+        )
     for row, control in zip(rows, controls, strict=True):
         empty = all(cell in ("", "–") for cell in row[1:])
         if not empty:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from neuropil.compare.recipe import Recipe, RecipeError, SpikingSection
+from neuropil.compare.recipe import Recipe, RecipeError, SpikingSection, TrainingSection
 from neuropil.compare.registry import describe_pattern, read_rewiring, split_arm
 from neuropil.compare.sweeps import expand_sweeps
 from neuropil.connect import Dense, Ensembles, ErdosRenyi, Pattern
@@ -101,7 +101,7 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
                 other
                 for other in (*arms, *controls)
                 if other.rewiring is None
-                and (other.start, other.training) == (arm.start, arm.training)
+                and _way(recipe, other) == _way(recipe, arm)
                 and (other.hidden, other.patterns, other.readout) == (twin["hidden"], twin["pattern"], twin["readout"])
             ]
             if not same:
@@ -109,7 +109,7 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
                 if kind == "static":
                     name = _static_name(described[arm.name], taken)
                 else:
-                    same_way = [c for c in controls if (c.start, c.training) == (arm.start, arm.training)]
+                    same_way = [control for control in controls if _way(recipe, control) == _way(recipe, arm)]
                     name = _control_name(twin, taken=[control.name for control in same_way])
                     if name in {control.name for control in controls}:
                         name = f"{name}-{arm.name}"  # wired alike, but started or trained as that arm
@@ -123,6 +123,11 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
             f"recipe {recipe.name}: arms.{clash.pop()}: this name belongs to a control that is added; try another"
         )
     return controls + arms
+
+
+def _way(recipe: Recipe, arm: Arm) -> tuple[Any, TrainingSection]:
+    """Return where an arm starts and how it learns, be it said by itself or by the recipe."""
+    return recipe.model.start if arm.start is None else arm.start, recipe.training.replaced(arm.training)
 
 
 def run_recipe(recipe: Recipe, arm: Arm, seed: int, fold: int | None = None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from neuropil.compare.arms import run_recipe
 from neuropil.compare.drawing import ARM, INK, data_uri, mean, new_figure, over_seeds, style, to_svg
 from neuropil.compare.results import ArmResult, Results
 from neuropil.compare.sentences import FEWEST_SEEDS, verdict
+from neuropil.compare.tuned import passed_over
 from neuropil.connect import SparseLinear, Wiring
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _SKIPPED = 6  # from this many epochs on, the first ones may leave the picture b
 
 
 def learning_curves(results: Results) -> str | None:
-    """Draw validation accuracy by epoch: a panel for each sparse arm, with its twins.
+    """Draw validation accuracy by epoch: a panel for each sparse arm, with its twins; of tuned arms the chosen ones.
 
     Lines are means over the seeds that have come as far, the band of the arm reaches from the lowest to the
     highest seed. All panels share their axes, whose lower end leaves out the steep beginning.
@@ -43,7 +44,8 @@ def learning_curves(results: Results) -> str | None:
     curves = {name: _curves(arm) for name, arm in results.arms.items()}
     if not any(curves.values()):
         return None
-    shown = results.sparse_arms or list(results.arms.values())
+    left_out = passed_over(results)
+    shown = [arm for arm in results.sparse_arms or results.arms.values() if arm.arm.name not in left_out]
     n_columns = min(_PANELS_A_ROW, len(shown))
     n_rows = math.ceil(len(shown) / n_columns)
     figure = new_figure(0.5 + 2.75 * n_columns, 0.75 + 2.15 * n_rows)
@@ -195,16 +197,21 @@ def cost_picture(
 def wiring_pictures(results: Results) -> dict[str, str]:
     """Draw the wirings of each arm that is not dense, one picture an arm, its layers side by side.
 
-    A rewired arm starts like its static twin, and is left out where it has one. The wirings are drawn anew from the
+    A rewired arm starts like its static twin, and is left out where it has one, as are candidates of tuned arms that
+    were not chosen. The wirings are drawn anew from the
     recipe's first seed, from the streams that the run itself has used.
 
     Returns:
         PNG pictures as data URIs, by the name of the arm.
     """
+    left_out = passed_over(results)
     return {
         name: _wirings(wirings)
         for name, arm in results.arms.items()
-        if not arm.arm.is_dense and "static" not in arm.arm.twins and (wirings := rebuild_wirings(results, arm))
+        if not arm.arm.is_dense
+        and "static" not in arm.arm.twins
+        and name not in left_out
+        and (wirings := rebuild_wirings(results, arm))
     }
 
 

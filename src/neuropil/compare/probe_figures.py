@@ -12,6 +12,7 @@ from neuropil.compare.probe_measures import TOGETHER
 from neuropil.compare.probes import ProbePlan, Quantity, read_probe
 from neuropil.compare.results import ArmResult, Results
 from neuropil.compare.run_result import RunResult, is_number
+from neuropil.compare.tuned import passed_over
 from neuropil.data import SOURCES
 
 if TYPE_CHECKING:
@@ -47,16 +48,19 @@ def probe_pictures(results: Results) -> list[ProbePicture]:
     """Draw each probe of a comparison in the course of training, in the order of the recipe.
 
     A panel a quantity, or one a layer where it is by layer; a line an arm: means over the runs that have come as far,
-    with a band from the lowest to the highest. Panels of a quantity share their axes. What is not finite is left out.
+    with a band from the lowest to the highest. Panels of a quantity share their axes. What is not finite is left out,
+    as are candidates of tuned arms that were not chosen.
     """
-    courses = {name: trace(results, arm) for name, arm in results.arms.items()}
+    left_out = passed_over(results)
+    shown = {name: arm for name, arm in results.arms.items() if name not in left_out}
+    courses = {name: trace(results, arm) for name, arm in shown.items()}
     pictures = []
     for description in results.recipe.probes:
         plan = read_probe(description)
         own = {name: course[plan.name] for name, course in courses.items() if plan.name in course}
         missing = [
             name
-            for name, arm in results.arms.items()
+            for name, arm in shown.items()
             if name not in own and plan.kind.for_wirings and arm.arm.is_dense
         ]  # fmt: skip
         pictures.append(ProbePicture(plan, _draw(results, plan, own) if own else None, tuple(missing)))

@@ -69,7 +69,7 @@ def probe_ranks(results: Results) -> list[ProbeRanks]:
     for description in results.recipe.probes:
         plan = read_probe(description)
         for quantity, of in plan.kind.quantities.items():
-            for epoch in (0.0, 1.0, float(results.recipe.training.epochs)):
+            for epoch in dict.fromkeys((0.0, 1.0, float(results.recipe.training.epochs))):
                 key = (plan.name, quantity, epoch)
                 by_arm = [of_arm[key] for of_arm in values.values() if key in of_arm]
                 if sum(map(len, by_arm)) < FEWEST_RUNS:
@@ -82,7 +82,7 @@ def probe_ranks(results: Results) -> list[ProbeRanks]:
                         of.title,
                         epoch,
                         spearman(shared) if len(shared) >= FEWEST_RUNS else None,
-                        spearman([pair for pairs in within for pair in pairs]),
+                        spearman([pair for pairs in within for pair in pairs], n_arms=len(within)),
                     )
                 )
     return found
@@ -103,10 +103,15 @@ def ranks_table(results: Results) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def spearman(pairs: Sequence[tuple[float, float]]) -> RankCorrelation | None:
+def spearman(pairs: Sequence[tuple[float, float]], *, n_arms: int = 1) -> RankCorrelation | None:
     """Return Spearman's rank correlation of pairs, ties at their mean rank; None below 4 pairs or where all are alike.
 
-    ρ is the correlation of ranks. The interval is tanh(artanh ρ ± 1.96 √((1 + ρ²/2) / (n − 3))).
+    ρ is the correlation of ranks. The interval is tanh(artanh ρ ± 1.96 √((1 + ρ²/2) / (n − k − 3))).
+
+    Args:
+        pairs: n of them.
+        n_arms: whose means have been taken out of the pairs. k is one less, as for a partial correlation with so many
+            variables held fixed; n − k must be at least 4.
 
     Reference:
         C. Spearman, Am. J. Psychol. 15 (1904); interval: D. Bonett, T. Wright, Psychometrika 65 (2000), 23–28.
@@ -116,7 +121,8 @@ def spearman(pairs: Sequence[tuple[float, float]]) -> RankCorrelation | None:
         0.8
     """
     n = len(pairs)
-    if n <= 3:
+    free = n - (n_arms - 1) - 3
+    if free < 1:
         return None
     from scipy.stats import rankdata
 
@@ -125,7 +131,7 @@ def spearman(pairs: Sequence[tuple[float, float]]) -> RankCorrelation | None:
         return None
     rho = round(float(np.corrcoef(x, y)[0, 1]), 12)
     inside = min(max(rho, -1 + 1e-12), 1 - 1e-12)
-    half = _Z * math.sqrt((1 + inside**2 / 2) / (n - 3))
+    half = _Z * math.sqrt((1 + inside**2 / 2) / free)
     return RankCorrelation(n, rho, (math.tanh(math.atanh(inside) - half), math.tanh(math.atanh(inside) + half)))
 
 

@@ -21,7 +21,7 @@ from pydantic import (
 
 from neuropil.compare.probes import check_probes, plain_probes
 from neuropil.compare.registry import first_problem, nearest, plain_start, split_arm
-from neuropil.compare.sweeps import expand_sweeps
+from neuropil.compare.sweeps import as_settings, expand_sweeps
 from neuropil.connect import Ensembles
 from neuropil.data import SOURCES
 from neuropil.models.spiking_ensemble_net import check_encoding
@@ -269,6 +269,12 @@ class Recipe(_Section):
     @model_validator(mode="after")
     def _foldable(self) -> Self:
         n = SOURCES[self.data.name].n_train
+        tuned = [name for name, arm in self.arms.items() if arm.get("tune")]
+        if self.folds is not None and tuned:
+            raise ValueError(
+                f"arms.{tuned[0]}: tune needs the validation split, got folds, which take none; try sweep, or leave "
+                "folds out"
+            )
         if self.folds is not None and self.folds > n:
             raise ValueError(f"folds must be at most {n}, the training images of {self.data.name}, got {self.folds}")
         return self
@@ -358,10 +364,9 @@ def _replace(content: dict[str, Any], override: str) -> None:
         raise RecipeError(f"{key}: the value must be YAML, got {text!r}") from error
     *sections, last = _parts(_full_key(key, content), content.get("arms"))
     for section in sections:
-        if section == "rewiring" and isinstance(content.get(section), str):
-            content[section] = {"rule": content[section]}
         if content.get(section) is None:
             content[section] = {}
+        content[section] = as_settings(section, content[section])
         content = content[section]
         if not isinstance(content, dict):
             raise RecipeError(f"{key}: {section} must hold keys and values, got {content!r}")
@@ -374,7 +379,10 @@ def _parts(key: str, arms: Any) -> list[str]:
         rest = key.removeprefix("arms.")
         known = [arm for arm in (arms if isinstance(arms, dict) else ()) if rest.startswith(f"{arm}.")]
         arm = max(known, key=len) if known else rest.rpartition(".")[0]
-        return ["arms", arm, *rest[len(arm) + 1 :].split(".")]
+        part, dot, setting = rest[len(arm) + 1 :].partition(".")
+        # the settings that are swept or tuned have dots of their own
+        inner = [setting] if part in ("sweep", "tune") else setting.split(".")
+        return ["arms", arm, part, *(inner if dot else [])]
     return key.split(".")
 
 
@@ -390,7 +398,7 @@ def _full_key(key: str, content: Mapping[str, Any]) -> str:
         known += [f"arms.{arm}.{name}" for arm, values in arms.items() if isinstance(values, dict) for name in values]
         if any(key.startswith(f"arms.{arm}.") for arm in arms):
             return key
-    if key in known:
+    if key in known or key.startswith("model.start."):
         return key
     ending = [name for name in known if name.rpartition(".")[2] == key]
     if len(ending) == 1:

@@ -205,7 +205,7 @@ def read_rewiring(description: Mapping[str, Any]) -> Rewiring | TopKastRewiring:
 
 def nearest(word: Any, choices: Sequence[str]) -> str:
     """Return "; try 'x'" with the choice nearest to a word, or nothing where none is near."""
-    near = difflib.get_close_matches(str(word), choices, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(word, choices, n=1, cutoff=0.5) if isinstance(word, str) else []
     return f"; try {near[0]!r}" if near else ""
 
 

@@ -79,6 +79,7 @@ def render_report(results: Results) -> str:
         columns=table_columns(results),
         tables=_tables(results),
         has_controls=bool(controls),
+        has_twins=bool(results.sparse_arms),
         table_note=table_note(results),
         unit=results.unit,
         accuracy="Accuracy on held-out folds" if results.recipe.folds is not None else "Test accuracy",

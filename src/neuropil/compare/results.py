@@ -127,8 +127,11 @@ class Results:
 
     def dense_twin(self, arm: Arm) -> "ArmResult | None":
         """Return the dense arm of an arm's widths; None where there is none, or where it is the arm itself."""
-        same = [other for other in self.arms.values() if other.arm.is_dense and other.arm.hidden == arm.hidden]
-        return next((other for other in same if not arm.is_dense), None)
+        if arm.is_dense:
+            return None
+        same = (other for other in self.arms.values() if other.arm.is_dense and other.arm.hidden == arm.hidden)
+        # its own one learns as it does
+        return self.arms.get(arm.twins.get("dense-same-width", "")) or next(same, None)
 
     @property
     def rewired_arms(self) -> list[ArmResult]:
@@ -137,9 +140,9 @@ class Results:
 
     @property
     def twin_words(self) -> dict[str, str]:
-        """What arms are compared with, in words, by the kind of twin: ``static`` only where an arm has such a twin."""
-        has_static = any("static" in arm.arm.twins for arm in self.arms.values())
-        return {kind: words for kind, words in TWIN_WORDS.items() if has_static or kind != "static"}
+        """What arms are compared with, in words, by the kind of twin: those that some arm has."""
+        kinds = {kind for arm in self.arms.values() for kind in arm.arm.twins}
+        return {kind: words for kind, words in TWIN_WORDS.items() if kind in kinds}
 
     def environments(self) -> dict[str, list[Any]]:
         """Return every value that the runs' environments hold, by name; more than one: machines or versions differ."""

@@ -24,30 +24,49 @@ def sparsity_lines(sparsity: RunSparsity) -> list[str]:
 
 
 def sparsity_rows(results: Results) -> list[tuple[tuple[str, ...], str]]:
-    """Return for each arm the cells of a row under ``HEADER``, and the whole statement as text.
+    """Return the cells of each row under ``HEADER``, and the whole statement as text.
 
-    A cell's second line is its smaller print.
+    A cell's second line is its smaller print. Arms that nothing but time tells apart share a row, with the statement of
+    the first of them.
     """
-    rows: list[tuple[tuple[str, ...], str]] = []
+    alike: dict[tuple[str, ...], list[tuple[str, RunSparsity]]] = {}
     for name, arm in results.arms.items():
         found = state_arm(results, arm)
-        statement = found.statement
-        sparse = [layer for layer in statement.layers if layer.is_sparse]
-        where = f"in {len(sparse)} of {len(statement.layers)} weights" if sparse else "all weights dense"
-        density = f"{statement.density_of_sparse_layers:.3f}\n{where}; all weights {statement.density:.3f}"
-        wiring, _, how = (found.rule or ("static" if sparse else "dense")).partition(": ")
-        cells = (
-            name,
-            density,
-            _structure(sparse),
-            f"{wiring}\n{how}" if how else wiring,
-            f"{_densest(found)}\n{found.kind}",
-            found.dense_gradients,
-            "–" if found.rule is None else _share(found.explored),
-            f"{_time(found)}\n{_kernels(found)}",
-        )
-        rows.append((cells, "\n".join(sparsity_lines(found))))
-    return rows
+        alike.setdefault(_cells(found), []).append((name, found))
+    return [
+        ((_names([name for name, _ in arms]), *cells, _times([found for _, found in arms])),
+         "\n".join(sparsity_lines(arms[0][1])))
+        for cells, arms in alike.items()
+    ]  # fmt: skip
+
+
+def _cells(found: RunSparsity) -> tuple[str, ...]:
+    """Return what stands in the row of an arm between its name and its time."""
+    statement = found.statement
+    sparse = [layer for layer in statement.layers if layer.is_sparse]
+    where = f"in {len(sparse)} of {len(statement.layers)} weights" if sparse else "all weights dense"
+    wiring, _, how = (found.rule or ("static" if sparse else "dense")).partition(": ")
+    return (
+        f"{statement.density_of_sparse_layers:.3f}\n{where}; all weights {statement.density:.3f}",
+        _structure(sparse),
+        f"{wiring}\n{how}" if how else wiring,
+        f"{_densest(found)}\n{found.kind}",
+        found.dense_gradients,
+        "–" if found.rule is None else _share(found.explored),
+    )
+
+
+def _names(arms: list[str]) -> str:
+    return arms[0] + (f"\nand alike: {', '.join(arms[1:])}" if len(arms) > 1 else "")
+
+
+def _times(arms: list[RunSparsity]) -> str:
+    seconds = [found.seconds for found in arms if found.seconds is not None]
+    if len(arms) == 1 or not seconds:
+        return f"{_time(arms[0])}\n{_kernels(arms[0])}"
+    kernels = ", ".join(dict.fromkeys(map(_kernels, arms)))
+    low, high = f"{min(seconds):.3g}", f"{max(seconds):.3g}"
+    return f"{low} s\n{kernels}" if low == high else f"{low} to {high} s\n{kernels}"
 
 
 def _structure(layers: list[LayerStatement]) -> str:

@@ -111,11 +111,20 @@ def _with(description: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str
         if not dot:
             arm[key] = value
             continue
-        inner = arm.get(part, {})
-        if not isinstance(inner, Mapping):  # a name alone
-            inner = {"rule" if part == "rewiring" else "scheme" if part == "start" else "pattern": inner}
-        arm[part] = {**inner, setting: value}
+        inner = as_settings(part, arm.get(part, {}))
+        arm[part] = {**(inner if isinstance(inner, Mapping) else {}), setting: value}
     return arm
+
+
+def as_settings(part: str, value: Any) -> Any:
+    """Return what a recipe says of a part, as keys and values where it is the name alone of a rule or the like.
+
+    Example:
+        >>> as_settings("start", "lsuv"), as_settings("training", 3)
+        ({'scheme': 'lsuv'}, 3)
+    """
+    names = {"rewiring": "rule", "start": "scheme", "readout": "pattern"}
+    return {names[part]: value} if part in names and isinstance(value, str) else value
 
 
 def _words(where: str, values: Any) -> dict[str, Any]:

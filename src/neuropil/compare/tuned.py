@@ -15,7 +15,8 @@ NOTE = (
     "epoch, mean over seeds, a run that diverged counting 0; the test set has no part in it. Beside its accuracy on "
     "the test set stand the validation accuracy after the first epoch, the paired difference to the first tuned arm at "
     "its own best, and both once more where every arm has the values that the first one chose. An asterisk: the choice "
-    "lies at the end of its list, so that the best may lie beyond."
+    "lies at the end of its list, so that the best may lie beyond. Intervals do not know of the choice, and an arm "
+    "with more candidates has more chances. Learning curves, wirings and probes are shown of the chosen ones alone."
 )
 N_OWN = 5  # columns that tell of each arm at its own values
 
@@ -36,7 +37,7 @@ class TunedArm:
             first tuned arm; None without such a candidate.
         common: accuracy on the test set after the last epoch likewise.
         common_difference: of that to the first tuned arm's, paired by seed.
-        common_diverged: how many runs diverged at these values; they are in neither of the two.
+        diverged, common_diverged: how many runs diverged at either values; they are in neither accuracy.
     """
 
     name: str
@@ -49,6 +50,7 @@ class TunedArm:
     common_first: Estimate | None
     common: Estimate | None
     common_difference: Estimate | None
+    diverged: int
     common_diverged: int
 
 
@@ -84,11 +86,19 @@ def tuned_arms(results: Results) -> list[TunedArm]:
                 common_first=_first(alike) if alike else None,
                 common=alike.accuracy if alike else None,
                 common_difference=_difference(results, alike.arm.name, reference) if alike else None,
+                diverged=results.arms[chosen].count("diverged"),
                 common_diverged=alike.count("diverged") if alike else 0,
             )
             found.append(arm)
             reference = reference or arm
     return found
+
+
+def passed_over(results: Results) -> set[str]:
+    """Return the names of candidates that validation did not choose; none of arms that are not settled yet."""
+    chosen = {arm.name: arm.chosen for arm in tuned_arms(results)}
+    choices = [choice for sweep in list_sweeps(results.recipe.arms) for choice in sweep.choices.items()]
+    return {name for arm, candidates in choices if arm in chosen for name in candidates if name != chosen[arm]}
 
 
 def tuned_table(results: Results) -> tuple[list[str], list[list[str]]]:
@@ -106,10 +116,10 @@ def tuned_table(results: Results) -> tuple[list[str], list[list[str]]]:
             ", ".join(str(value) if alike else f"{_setting(key)} {value}" for key, value in arm.values.items())
             + ("*" if arm.at_end else ""),
             accuracy_text(arm.first),
-            accuracy_text(arm.accuracy),
+            accuracy_text(arm.accuracy) + _diverged(arm.diverged),
             difference_text(arm.difference),
             accuracy_text(arm.common_first),
-            accuracy_text(arm.common) + (f"\n{arm.common_diverged} diverged" if arm.common_diverged else ""),
+            accuracy_text(arm.common) + _diverged(arm.common_diverged),
             difference_text(arm.common_difference),
         ]
         for arm in arms
@@ -125,6 +135,10 @@ def tuned_table(results: Results) -> tuple[list[str], list[list[str]]]:
         f"− {first}, {words} of {first}",
     ]
     return header, rows
+
+
+def _diverged(n: int) -> str:
+    return f"\n{n} diverged" if n else ""
 
 
 def _setting(key: str) -> str:

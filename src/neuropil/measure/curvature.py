@@ -65,7 +65,7 @@ def sharpness(
 
     Raises:
         ValueError: an argument is out of range, the loss gives no single number, a layer has no second derivative,
-            there is no sample, or parameters or products are not finite.
+            there is no sample, or parameters or derivatives are not finite, as those of a network that has diverged.
         TypeError: the model returns no floating-point tensor.
 
     Reference:
@@ -174,6 +174,11 @@ def _lanczos(times: Product, start: list[Tensor], tolerance: float, most: int) -
     while True:
         image = times(basis[-1])
         diagonal.append(float(_inner(image, basis[-1])))
+        if not math.isfinite(diagonal[-1]):
+            raise ValueError(
+                f"sharpness: the second derivatives of the loss must be finite, got {diagonal[-1]:g}; try a smaller "
+                "learning rate"
+            )
         for _ in range(2):  # once leaves what rounding adds
             for vector in basis:
                 share = float(_inner(image, vector))

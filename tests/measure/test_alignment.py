@@ -39,7 +39,7 @@ def alignment(k, other, estimate):
     return estimate(k, other) / math.sqrt(estimate(k, k) * estimate(other, other))
 
 
-SIZES = [(4, 2, 3), (5, 1, 1), (12, 3, 40), (12, 40, 30), (30, 4, 7)]
+SIZES = [(4, 2, 3), (5, 1, 1), (12, 3, 40), (12, 40, 30), (30, 4, 7), (300, 200, 140), (300, 290, 5)]
 BOTH = pytest.mark.parametrize("unbiased", [False, True])
 
 

@@ -61,8 +61,8 @@ def activity() -> ProbeMeasure:
     def now(model: nn.Module, images: Tensor, labels: Tensor, _: None) -> Numbers:
         outputs = measure.layer_outputs(model, images, samples_first=True)
         return {
-            "mean": {name: float(output.abs().double().mean()) for name, output in outputs.items()},
-            "dead": {layer.name: layer.dead for layer in measure.layer_activity(model, images)},
+            "mean": {name: float(output.abs().mean(dtype=torch.float64)) for name, output in outputs.items()},
+            "dead": {name: float(measure.dead_units(output).double().mean()) for name, output in outputs.items()},
         }
 
     return ProbeMeasure(now)

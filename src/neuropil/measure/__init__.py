@@ -1,7 +1,7 @@
 """What is true of a network: pure functions of a model and a batch."""
 
 from neuropil.measure.ablation import intra_only
-from neuropil.measure.activity import LayerActivity, layer_activity
+from neuropil.measure.activity import LayerActivity, dead_units, layer_activity
 from neuropil.measure.alignment import LinearAlignment, hsic, linear_cka, minibatch_cka, rbf_cka
 from neuropil.measure.communities import Communities, find_communities, modularity
 from neuropil.measure.cost import Cost, count_parameters, network_cost
@@ -87,6 +87,7 @@ __all__ = [
     "clustering",
     "compare_with_twins",
     "count_parameters",
+    "dead_units",
     "degree_statistics",
     "dissimilarity_matrix",
     "emergence",

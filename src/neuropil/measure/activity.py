@@ -85,10 +85,8 @@ def layer_activity(model: nn.Module, batch: Tensor) -> list[LayerActivity]:
             if isinstance(layer, Unit):
                 found.append(_firing(name, output[0]))
                 return
-            # units first: channels of images, otherwise the last axis
-            units = output.movedim(1, 0) if output.dim() == 4 else output.movedim(-1, 0)
-            units = units.reshape(units.shape[0], -1)
-            dead = (units == 0).all(dim=1)
+            units = _units_first(output)
+            dead = dead_units(output)
             saturated = torch.zeros_like(dead)
             # ReLU6 is one of PyTorch's Hardtanhs
             own = (float(layer.min_val), float(layer.max_val)) if isinstance(layer, nn.Hardtanh) else None
@@ -109,6 +107,24 @@ def layer_activity(model: nn.Module, batch: Tensor) -> list[LayerActivity]:
     return found
 
 
+def dead_units(output: Tensor) -> Tensor:
+    """Return which units of a layer are exactly 0 throughout its output, bool ``[n]``.
+
+    Args:
+        output: images ``[b, n, h, w]``, whose units are channels, or units on the last axis, ``[…, n]``.
+
+    Example:
+        >>> dead_units(torch.tensor([[0.0, 1.0], [0.0, 0.0]]))
+        tensor([ True, False])
+    """
+    return (_units_first(output) == 0).all(dim=1)
+
+
+def _units_first(output: Tensor) -> Tensor:
+    units = output.movedim(1, 0) if output.dim() == 4 else output.movedim(-1, 0)
+    return units.reshape(units.shape[0], -1)
+
+
 def _firing(name: str, output: Tensor) -> LayerActivity:
     """Return the activity of neurons with an output ``[t, b, n]``; the rate is told where it consists of spikes."""
     units = output.flatten(0, -2)
@@ -117,7 +133,7 @@ def _firing(name: str, output: Tensor) -> LayerActivity:
     return LayerActivity(
         name,
         n_units=len(rates),
-        dead=float((units == 0).all(dim=0).double().mean()),
+        dead=float(dead_units(units).double().mean()),
         saturated=float((rates >= _ALWAYS).double().mean()) if spikes else 0.0,
         firing_rate=float(rates.mean()) if spikes and rates.numel() else None,
     )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from neuropil.measure.samples import as_same_samples, as_samples, centred
 
+_STRIP = 128  # rows at a time of a product that is symmetric
 _ROUNDING = 1e-24  # a kernel of which centring leaves less, in squares, is constant but for rounding
 
 
@@ -29,8 +30,8 @@ def linear_cka(x: Tensor, y: Tensor, *, unbiased: bool = False) -> float:
 
     Returns:
         A number in [0, 1], unbiased in [−1, 1]; 1 of identical representations, nan if one does not vary.
-        Cost: O(s n m) time of the biased one with fewer units than samples, else O(s² (n + m)) and s² numbers. One
-        representation with many others: :class:`LinearAlignment`.
+        Cost: O(s n m) time of the biased one where units are no more than half the samples, else O(s² (n + m)) and s²
+        numbers. One representation with many others: :class:`LinearAlignment`.
 
     Raises:
         ValueError: other shapes, different numbers of samples, too few of them, entries that are not finite.
@@ -58,7 +59,7 @@ class LinearAlignment:
     That of a network before training with the same network at every epoch takes half of the time.
 
     Args:
-        x: ``[s, n]``. Of more units than samples, s² numbers of it are kept, else s n.
+        x: ``[s, n]``. Of more units than half the samples, s² numbers are kept, else s n.
 
     Shape:
         Called with another representation of the same samples, ``[s, m]``; gives a number.
@@ -95,7 +96,7 @@ class _LinearKernel:
     """The kernel K = X Xᵀ of centred activations.
 
     Attributes:
-        part: K itself where there are more units than samples, else X.
+        part: K itself where there are more units than half the samples, which is quicker then, else X.
         is_whole: which of them it is.
         square: ‖K‖², the sum of the squares of its entries.
     """
@@ -108,20 +109,37 @@ class _LinearKernel:
         """Return the cosine of two kernels; of K and L = Y Yᵀ, whose ⟨K, L⟩ is ‖Yᵀ X‖² and Σ Y ⊙ K Y as well."""
         k, y = (self.part, other.part) if self.is_whole else (other.part, self.part)
         if self.is_whole and other.is_whole:
-            between = (k * y).sum()
+            between = _inner(k, y)
         elif self.is_whole or other.is_whole:
-            between = (k @ y).mul_(y).sum()
+            between = _inner(k @ y, y)
         else:
-            between = (k.T @ y).square_().sum()
-        return _ratio(float(between), self.square, other.square)
+            product = k.T @ y
+            between = _inner(product, product)
+        return _ratio(between, self.square, other.square)
 
 
 def _linear_kernel(x: Tensor) -> _LinearKernel:
     """Return the kernel of activations ``[s, n]``, float64, which need not be centred."""
     x = _unit_scale(centred(x))
-    is_whole = x.shape[1] > len(x)
-    product = x @ x.T if is_whole else x.T @ x
-    return _LinearKernel(product if is_whole else x, is_whole, float(product.square().sum()))
+    is_whole = 2 * x.shape[1] > len(x)
+    product = _with_itself(x if is_whole else x.T)
+    return _LinearKernel(product if is_whole else x, is_whole, _inner(product, product))
+
+
+def _inner(first: Tensor, second: Tensor) -> float:
+    """Return the sum of the products of the entries of two matrices."""
+    return float(torch.dot(first.flatten(), second.flatten()))
+
+
+def _with_itself(x: Tensor) -> Tensor:
+    """Return X Xᵀ, of which little more than one half is computed, and the other one is its mirror image."""
+    product = x.new_empty(len(x), len(x))
+    for first in range(0, len(x), _STRIP):
+        last = first + _STRIP
+        strip = x[first:last] @ x[first:].T
+        product[first:last, first:] = strip
+        product[first:, first:last] = strip.T
+    return product
 
 
 def rbf_cka(x: Tensor, y: Tensor, *, bandwidth: float = 1.0, unbiased: bool = False) -> float:

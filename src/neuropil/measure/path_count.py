@@ -4,8 +4,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from neuropil.connect import Wiring
 
 _LARGEST = 512  # counts are kept below 2 to this power, and scaled by a power of two beyond it
 
@@ -44,6 +47,25 @@ def edge_transition(
 
     full = len(targets) == n_in * n_out
     return Transition(step, n_in, n_out, len(targets) if n_weights is None else n_weights, full)
+
+
+def wiring_transition(wiring: Wiring) -> Transition:
+    """Return the transition of a wiring, a block at a time: all targets of a block have its sources alike."""
+    rows, columns = wiring.block
+    block_rows, block_columns, targets, sources = (
+        torch.from_numpy(index.astype(np.int64))
+        for index in (wiring.block_rows, wiring.block_columns, wiring.out_order, wiring.in_order)
+    )
+    to, real = wiring.out_features, targets >= 0
+
+    def step(v: Tensor) -> Tensor:
+        # where a block reaches past the neurons that exist, -1, stands a 0
+        of_columns = torch.cat([v, v.new_zeros(1)])[sources].view(-1, columns).sum(1)
+        of_rows = v.new_zeros(wiring.grid[0]).index_add(0, block_rows, of_columns[block_columns])
+        return v.new_zeros(to).index_copy(0, targets[real], of_rows.repeat_interleave(rows)[real])
+
+    n = wiring.n_connections
+    return Transition(step, wiring.in_features, to, n, n == wiring.in_features * to)
 
 
 def paths_from_to(starts: Sequence[Tensor], ends: Sequence[Tensor], transitions: Sequence[Transition]) -> int:

@@ -17,6 +17,7 @@ from neuropil.measure.path_count import (
     most_paths_if_full,
     paths_from_to,
     paths_if_full,
+    wiring_transition,
 )
 from neuropil.measure.unit_layers import layer_transitions, unit_activations
 from neuropil.measure.weight_chain import weight_chain
@@ -129,8 +130,11 @@ def emergence_of_units(
                 f"emergence_of_units: connections must be bool of shape [out, in] = {list(shape)} between layers {i} "
                 f"and {i + 1}, got {told} of shape {list(joins.shape)}"
             )
-        targets, sources = joins.connections() if isinstance(joins, Wiring) else joins.cpu().nonzero(as_tuple=True)
-        transitions.append(edge_transition(targets, sources, shape[1], shape[0]))
+        if isinstance(joins, Wiring):
+            transitions.append(wiring_transition(joins))
+        else:
+            targets, sources = joins.cpu().nonzero(as_tuple=True)
+            transitions.append(edge_transition(targets, sources, shape[1], shape[0]))
     return _count(layers, transitions, variant=variant, caller="emergence_of_units")
 
 

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from neuropil.connect import SparseConv2d, SparseLinear
+from neuropil.connect import SparseConv2d, SparseLinear, Wiring
 from neuropil.measure.graphs import transmitting
-from neuropil.measure.path_count import Transition, edge_transition, full_transition
+from neuropil.measure.path_count import Transition, edge_transition, full_transition, wiring_transition
 from neuropil.measure.samples import as_finite
 from neuropil.measure.weight_chain import Call, Convolution, Pool, Weighted, is_convolution
 
@@ -98,7 +98,10 @@ def _of_linear(layer: nn.Linear | SparseLinear, before: Weighted | None) -> Tran
     n_in, n_out = layer.in_features, layer.out_features
     channels = before.out_channels if before is not None and is_convolution(before) else n_in
     if isinstance(layer, SparseLinear):
-        targets, sources = _transmitting(layer)
+        wiring = transmitting(layer)
+        if wiring is not None and channels == n_in:
+            return wiring_transition(wiring)
+        targets, sources = _connections(wiring)
     else:
         mask = _pruned(layer)
         if mask is None:
@@ -112,7 +115,7 @@ def _of_linear(layer: nn.Linear | SparseLinear, before: Weighted | None) -> Tran
 def _of_channels(layer: Convolution) -> Transition:
     """Return the transition between channels, which any tap joins."""
     if isinstance(layer, SparseConv2d):
-        targets, taps = _transmitting(layer.synapses)
+        targets, taps = _connections(transmitting(layer.synapses))
         sources = taps // (layer.kernel_size[0] * layer.kernel_size[1])
         return _merged(targets, sources, layer.in_channels, layer.out_channels, len(targets))
     taps_mask = _kernel_mask(layer)
@@ -159,9 +162,8 @@ def _of_pool(pool: Pool, shape: torch.Size, pooled: torch.Size) -> Transition:
     return Transition(step, shape.numel(), pooled.numel(), 0)
 
 
-def _transmitting(layer: SparseLinear) -> tuple[Tensor, Tensor]:
-    """Return target and source of each connection that is not silent."""
-    wiring = transmitting(layer)
+def _connections(wiring: Wiring | None) -> tuple[Tensor, Tensor]:
+    """Return target and source of each connection."""
     if wiring is None:
         return torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
     return wiring.connections()
@@ -183,7 +185,7 @@ def _kernel_mask(layer: Convolution) -> Tensor:
     """Return which taps of a convolution transmit, bool ``[out, in / groups, height, width]``."""
     if isinstance(layer, SparseConv2d):
         mask = torch.zeros(layer.synapses.wiring.shape, dtype=torch.bool)
-        mask[_transmitting(layer.synapses)] = True
+        mask[_connections(transmitting(layer.synapses))] = True
         return mask.view(layer.out_channels, layer.in_channels, *layer.kernel_size)
     pruned = _pruned(layer)
     return torch.ones(layer.weight.shape, dtype=torch.bool) if pruned is None else pruned

@@ -11,7 +11,7 @@ demo: $(READY)  ## the main job, on data that ships with scikit-learn: under two
 	$(BIN)/neuropil compare digits
 
 test: $(READY)  ## all tests, docstring and README examples included
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 
 lint: $(READY)  ## format, style and types
 	$(BIN)/ruff format --check .
@@ -21,9 +21,17 @@ lint: $(READY)  ## format, style and types
 results: $(READY)  ## make the tables in results/ again, from data under NEUROPIL_DATA; takes days
 	for recipe in digits fashion-mnist cifar-10 rewiring-digits rewiring-fashion-mnist rewiring-hebbian \
 			rewiring-interval sparse-training spiking-digits spiking-rewiring-digits spiking-fashion-mnist spiking-p-inter \
-			spiking-rewiring-fashion-mnist spiking-cifar-10; do \
+			spiking-rewiring-fashion-mnist spiking-cifar-10 emergence-pruning emergence-ensembles; do \
 		$(BIN)/neuropil compare $$recipe && cp runs/$$recipe/results.csv results/$$recipe.csv || exit 1; \
 	done
+	for depth in 4 8; do for optimizer in adam sgd; do \
+		[ $$depth = 4 ] && hidden='[64,64,64]' || hidden='[64,64,64,64,64,64,64]'; \
+		$(BIN)/neuropil compare emergence-$$optimizer name=emergence-digits-$$depth-$$optimizer hidden=$$hidden && \
+			cp runs/emergence-digits-$$depth-$$optimizer/results.csv results/emergence-digits-$$depth-$$optimizer.csv || exit 1; \
+	done; done
+	$(BIN)/neuropil compare emergence-adam name=emergence-fashion-mnist-4-adam data.name=fashion-mnist hidden='[128,128,128]' \
+		epochs=5 batch_size=128 seeds=3 && \
+		cp runs/emergence-fashion-mnist-4-adam/results.csv results/emergence-fashion-mnist-4-adam.csv
 	$(BIN)/python examples/dynamic_pruning.py digits results/dynamic-pruning-digits.csv
 	$(BIN)/python examples/dynamic_pruning.py fashion-mnist results/dynamic-pruning-fashion-mnist.csv --images 3000
 

@@ -139,7 +139,9 @@ def test_a_network_that_has_diverged_is_refused(products, value):
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
     for parameter in model.parameters():
         nn.init.constant_(parameter, value)
-    with pytest.raises(ValueError, match="second derivatives of the loss must be finite, got .*; try a smaller"):
+    with pytest.raises(
+        ValueError, match="(second derivatives of the loss|parameters) must be finite, got .*; try a smaller"
+    ):
         found(model, torch.ones(4, 2), torch.zeros(4, 2), MSE, products)
 
 
@@ -256,7 +258,7 @@ def test_empty_batches_and_numbers_that_are_not_finite_are_told(measure):
     with pytest.raises(ValueError, match=r"sharpness: batch must have at least one sample, got shape \(0, 2\)"):
         run(net, X[:0], Y[:0])
     if measure != "ascent":
-        with pytest.raises(ValueError, match="sharpness: the loss must have finite derivatives, got inf or nan"):
+        with pytest.raises(ValueError, match="sharpness: the second derivatives of the loss must be finite, got nan"):
             run(net, X * float("nan"))
     net.weight.data[0, 0] = float("nan")
     with pytest.raises(ValueError, match="sharpness: parameters must be finite, got inf or nan in 'weight'; try"):

@@ -70,7 +70,7 @@ def _in_parts(columns: list[int], table: Callable[[list[int]], Table], console: 
     parts = []
     while columns:
         n = len(columns)
-        while n > 1 and console.measure(table([0, *columns[:n]]), options=unlimited).minimum > console.width:
+        while n > 1 and console.measure(table([0, *columns[:n]]), options=unlimited).maximum > console.width:
             n -= 1
         parts.append(table([0, *columns[:n]]))
         columns = columns[n:]

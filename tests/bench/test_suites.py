@@ -229,7 +229,8 @@ def test_the_exponent_of_a_power():
     assert scale.exponent([(10**e, 3 * 10 ** (1.5 * e)) for e in range(4)]) == pytest.approx(1.5)
 
 
-def test_emergence_by_connections(tiny):
+def test_emergence_by_connections(tiny, monkeypatch):
+    monkeypatch.setattr(measures, "NETWORKS", ())  # without probes
     settings = replace(tiny, sizes=(64, 96, 128))
     threads = torch.get_num_threads()
     rows = rows_of(measures.run, settings)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from neuropil.compare import execute, expand_arms, run_recipe
-from neuropil.compare.activity import layer_titles, silent_since, summarize_epoch
+from neuropil.compare.activity import neuron_titles, silent_since, summarize_epoch
 from neuropil.compare.recipe import parse_recipe
 from neuropil.compare.results import load_results, write_csv
 from neuropil.compare.run_result import RunResult
@@ -185,7 +185,7 @@ def test_nothing_is_silent_where_nothing_is_told() -> None:
 
 
 def test_titles_of_layers() -> None:
-    assert layer_titles(["features.1", "hidden.1", "hidden.3"]) == {"hidden.1": "layer 1", "hidden.3": "layer 2"}
+    assert neuron_titles(["features.1", "hidden.1", "hidden.3"]) == {"hidden.1": "layer 1", "hidden.3": "layer 2"}
 
 
 def test_a_table_without_any_number(made_up: Any) -> None:

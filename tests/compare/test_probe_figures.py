@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from neuropil.compare import figures
-from neuropil.compare.probe_figures import ProbePicture, layer_titles, probe_pictures, steps_per_epoch, trace
+from neuropil.compare.layer_titles import layer_titles
+from neuropil.compare.probe_figures import ProbePicture, probe_pictures, steps_per_epoch, trace
 from neuropil.compare.probe_words import describe_probe
 from neuropil.compare.probes import read_probe
 from neuropil.compare.report import write_report

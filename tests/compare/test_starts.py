@@ -171,7 +171,7 @@ def test_a_swept_arm_is_tuned_at_each_value() -> None:
         ({}, {"tune": 3}, "arms.a: tune must name settings and list their values, got 3"),
         ({}, {"tune": {"p": [1]}, "sweep": {"p": [2]}}, "arms.a: p must be swept or tuned, got both"),
         ({"convolutions": [4], "patches": 4}, {}, "model.patches must be null beside model.convolutions, got 4"),
-        ({"convolutions": [4] * 4}, {"pattern": "ensembles"}, "ConvEncoder: each convolution halves the image"),
+        ({"convolutions": [4] * 4}, {}, "ConvEncoder: each convolution halves the image"),
     ],
 )
 def test_what_is_wrong_is_said(model: dict[str, Any], arm: dict[str, Any], sentence: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from neuropil.compare.layer_titles import layer_titles
 from neuropil.compare.run_result import RunResult, is_number
 
 _HIDDEN = "hidden."  # how the names of hidden layers begin in every network
@@ -78,19 +79,14 @@ def layer_shares(record: Mapping[str, Any], key: str) -> dict[str, float]:
     return {str(name): float(share) for name, share in shares.items()}
 
 
-def layer_titles(names: Iterable[str]) -> dict[str, str]:
-    """Return what readers call the layers of a network: hidden ones are numbered, the last one is the read-out.
-
-    Layers of other names, such as those of an encoder, are left out.
+def neuron_titles(names: Iterable[str]) -> dict[str, str]:
+    """Return the titles of hidden layers and of a read-out that spikes, those of other layers left out.
 
     Example:
-        >>> layer_titles(["hidden.1", "hidden.3", "output"])
+        >>> neuron_titles(["encoder.1", "hidden.1", "hidden.3", "output"])
         {'hidden.1': 'layer 1', 'hidden.3': 'layer 2', 'output': 'read-out'}
     """
-    names = list(names)
-    hidden = [name for name in names if name.startswith(_HIDDEN)]
-    titles = {name: f"layer {i}" for i, name in enumerate(hidden, start=1)}
-    return titles | ({"output": "read-out"} if "output" in names else {})
+    return layer_titles(name for name in names if name.startswith(_HIDDEN) or name == "output")
 
 
 def silent_since(run: RunResult) -> tuple[str, int] | None:
@@ -98,7 +94,7 @@ def silent_since(run: RunResult) -> tuple[str, int] | None:
     records = [(r["epoch"], layer_shares(r, "firing_rates")) for r in run.metrics if isinstance(r.get("epoch"), int)]
     if not records:
         return None
-    titles = layer_titles(records[-1][1])
+    titles = neuron_titles(records[-1][1])
     for name, title in titles.items():
         since = None
         for epoch, rates in reversed(records):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from neuropil.compare.activity import layer_shares, layer_titles
+from neuropil.compare.activity import layer_shares, neuron_titles
 from neuropil.compare.drawing import ARM, INK, mean, new_figure, over_seeds, style, to_svg
 from neuropil.compare.figures import TWIN_LOOKS, cost_picture
 from neuropil.compare.results import ArmResult, Results
@@ -75,13 +75,13 @@ def trace(arm: ArmResult) -> Course:
         records = [record for record in run.metrics if isinstance(record.get("epoch"), int)]
         for record in records:
             shares = layer_shares(record, "firing_rates")
-            for name, title in layer_titles(shares).items():
+            for name, title in neuron_titles(shares).items():
                 by_layer.setdefault(title, {})[record["epoch"]] = 100 * shares[name]
         for title, curve in by_layer.items():
             rates.setdefault(title, []).append(curve)
         if run.state == "done" and records:
             shares = layer_shares(records[-1], "dead")
-            for name, title in layer_titles(shares).items():
+            for name, title in neuron_titles(shares).items():
                 dead.setdefault(title, []).append(100 * shares[name])
     return Course(rates, dead)
 

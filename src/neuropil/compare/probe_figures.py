@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from neuropil.compare.arms import run_recipe
 from neuropil.compare.drawing import INK, mean, new_figure, over_seeds, style, to_svg
 from neuropil.compare.figures import TWIN_LOOKS
-from neuropil.compare.probe_measures import TOGETHER
+from neuropil.compare.layer_titles import layer_titles
 from neuropil.compare.probes import ProbePlan, Quantity, read_probe
 from neuropil.compare.results import ArmResult, Results
 from neuropil.compare.run_result import RunResult, is_number
@@ -92,28 +92,6 @@ def steps_per_epoch(run: Mapping[str, Any]) -> int:
     # folds differ by one image at most
     held_out: int = n_train // data["n_folds"] if data.get("n_folds") else round(data["validation"] * n_train)
     return -(-(n_train - held_out) // batch_size)
-
-
-def layer_titles(names: Iterable[str]) -> dict[str, str]:
-    """Return what readers call layers, from what probes call them, in the order of a network.
-
-    Example:
-        >>> layer_titles(["hidden.1", "hidden.3", "readout", "encoder.convolution", "all"])
-        {'encoder.convolution': 'encoder', 'hidden.1': 'layer 1', 'hidden.3': 'layer 2', 'readout': 'read-out', \
-'all': 'all together'}
-    """
-    names = list(names)
-    encoder = [name for name in names if name.startswith("encoder")]
-    hidden = sorted((name for name in names if name.startswith("hidden.")), key=_number)
-    titles = dict.fromkeys(encoder, "encoder") | {name: f"layer {i}" for i, name in enumerate(hidden, start=1)}
-    rest = {"readout": "read-out", "output": "read-out", TOGETHER: "all together"}
-    titles |= {name: title for name, title in rest.items() if name in names}
-    return titles | {name: name for name in names if name not in titles}
-
-
-def _number(name: str) -> tuple[int, str]:
-    digits = name.split(".")[1]
-    return (int(digits) if digits.isdigit() else 0, name)
 
 
 def _curves(run: RunResult, steps: int) -> dict[tuple[str, str, str], dict[float, float]]:

@@ -24,6 +24,7 @@ from neuropil.compare.registry import first_problem, nearest, plain_start, split
 from neuropil.compare.sweeps import as_settings, expand_sweeps
 from neuropil.connect import Ensembles
 from neuropil.data import SOURCES
+from neuropil.models.conv_encoder import conv_features
 from neuropil.models.spiking_ensemble_net import check_encoding
 
 _NAME = "[a-z0-9][a-z0-9._-]*"  # of recipes and arms: they become folders
@@ -264,6 +265,12 @@ class Recipe(_Section):
                 f"spiking.rate_penalty needs more than spiking.rate_warm_up = {spiking.rate_warm_up} epochs, got "
                 f"{self.training.epochs}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _convolvable(self) -> Self:
+        if self.model.convolutions is not None:
+            conv_features(SOURCES[self.data.name].image_shape, self.model.convolutions)
         return self
 
     @model_validator(mode="after")

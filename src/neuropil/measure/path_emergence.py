@@ -72,7 +72,8 @@ def emergence_of_units(
     follows the connections: exact below 2⁵³, beyond with a relative error of some 1e-14. E is 0 when all units are
     active and when none is, so it does not grow with activity; it never grows when connections are removed.
 
-    Time and memory are linear in the number of connections; a wiring is never made a dense matrix.
+    Time and memory are linear in the number of connections, of a wiring in that of its blocks; it is never made a dense
+    matrix.
 
     Args:
         active: for each layer, first to last, which units are active, bool ``[n_i]``.

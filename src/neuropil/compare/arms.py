@@ -101,7 +101,7 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
                 other
                 for other in (*arms, *controls)
                 if other.rewiring is None
-                and _way(recipe, other) == _way(recipe, arm)
+                and start_and_training(recipe, other) == start_and_training(recipe, arm)
                 and (other.hidden, other.patterns, other.readout) == (twin["hidden"], twin["pattern"], twin["readout"])
             ]
             if not same:
@@ -109,7 +109,11 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
                 if kind == "static":
                     name = _static_name(described[arm.name], taken)
                 else:
-                    same_way = [control for control in controls if _way(recipe, control) == _way(recipe, arm)]
+                    same_way = [
+                        control
+                        for control in controls
+                        if start_and_training(recipe, control) == start_and_training(recipe, arm)
+                    ]
                     name = _control_name(twin, taken=[control.name for control in same_way])
                     if name in {control.name for control in controls}:
                         name = f"{name}-{arm.name}"  # wired alike, but started or trained as that arm
@@ -125,7 +129,7 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
     return controls + arms
 
 
-def _way(recipe: Recipe, arm: Arm) -> tuple[Any, TrainingSection]:
+def start_and_training(recipe: Recipe, arm: Arm) -> tuple[Any, TrainingSection]:
     """Return where an arm starts and how it learns, be it said by itself or by the recipe."""
     return recipe.model.start if arm.start is None else arm.start, recipe.training.replaced(arm.training)
 
@@ -141,11 +145,11 @@ def run_recipe(recipe: Recipe, arm: Arm, seed: int, fold: int | None = None) -> 
     """
     # what is as it has always been is left out: run folders made before it could be said stay valid
     readout = {} if isinstance(arm.readout, Dense) else {"readout": describe_pattern(arm.readout)}
-    chosen = recipe.model.start if arm.start is None else arm.start
+    chosen, learning = start_and_training(recipe, arm)
     start = {} if chosen == "default" else {"start": chosen}
     new = {"convolutions": None, "batch_norm": False}
     others = {key: value for key, ordinary in new.items() if (value := getattr(recipe.model, key)) != ordinary}
-    training = recipe.training.replaced(arm.training).model_dump()
+    training = learning.model_dump()
     if training["rate_profile"] == 1:
         del training["rate_profile"]
     rewiring = {} if arm.rewiring is None else {"rewiring": arm.rewiring}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from neuropil.compare.activity import Activity, complete_summary
-from neuropil.compare.arms import Arm, expand_arms, run_folds
+from neuropil.compare.arms import Arm, expand_arms, run_folds, start_and_training
 from neuropil.compare.events import Rewired, summarize_rewiring
 from neuropil.compare.labels import TWIN_WORDS, describe_arm, describe_start
 from neuropil.compare.recipe import Recipe, RecipeError, load_recipe
@@ -241,6 +241,7 @@ def _spread(folds: Sequence[RunResult]) -> dict[str, float]:
 
 def _row(recipe: Recipe, arm: Arm, run: RunResult, spread: Mapping[str, float]) -> dict[str, Any]:
     rewired = summarize_rewiring([run.summary])
+    start, training = start_and_training(recipe, arm)
     row: dict[str, Any] = {"epochs": len(run.metrics), **run.environment, **run.summary}
     row |= {
         "comparison": recipe.name,
@@ -262,10 +263,8 @@ def _row(recipe: Recipe, arm: Arm, run: RunResult, spread: Mapping[str, float]) 
         "patches": recipe.model.patches,
         "convolutions": " ".join(map(str, recipe.model.convolutions or ())),
         "batch_norm": recipe.model.batch_norm or None,
-        "start": describe_start(recipe.model.start if arm.start is None else arm.start),
-        **recipe.training.replaced(arm.training).model_dump(
-            include={"optimizer", "learning_rate", "rate_profile", "weight_decay", "precision"}
-        ),
+        "start": describe_start(start),
+        **training.model_dump(include={"optimizer", "learning_rate", "rate_profile", "weight_decay", "precision"}),
         "validation_accuracy": run.validation_accuracy(-1),
         "first_validation_accuracy": run.validation_accuracy(0),
     }

@@ -3,6 +3,7 @@
 A pattern draws a :class:`Wiring`; a :class:`SparseLinear` computes it; :func:`sparsify` puts it into a model.
 """
 
+from neuropil.connect.back_product import back_product
 from neuropil.connect.conv import SparseConv2d, filters
 from neuropil.connect.convert import densify, sparsify
 from neuropil.connect.densities import layer_densities
@@ -28,6 +29,7 @@ __all__ = [
     "SparseConv2d",
     "SparseLinear",
     "Wiring",
+    "back_product",
     "densify",
     "filters",
     "layer_densities",

@@ -44,6 +44,10 @@ class EnsembleNet(nn.Module):
         logits: Tensor = self.readout(self.hidden(self.encoder(images)))
         return logits
 
+    def sequence(self) -> list[nn.Module]:
+        """Return the modules that are called one after the other, for rules of learning."""
+        return [self.encoder, self.hidden, self.readout]
+
     def sparse_layers(self) -> list[SparseLinear]:
         """Return the layers that are not dense, first to last, a sparse read-out included."""
         return [layer for layer in (*self.hidden, self.readout) if isinstance(layer, SparseLinear)]

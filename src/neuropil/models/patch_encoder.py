@@ -59,3 +59,7 @@ class PatchEncoder(nn.Module):
         """Return features ``[b, out_features]`` of images ``[b, c, h, w]``."""
         features: Tensor = self.activation(self.convolution(images))
         return features.flatten(1)
+
+    def sequence(self) -> list[nn.Module]:
+        """Return the same as modules that are called one after the other, for rules of learning."""
+        return [self.convolution, self.activation, nn.Flatten()]

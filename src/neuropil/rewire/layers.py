@@ -1,12 +1,11 @@
-"""The layers of a model that are rewired, and what must follow when one of them is."""
+"""The layers of a model that are rewired."""
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from neuropil.connect import SparseLinear
-from neuropil.connect.change import Change
 from neuropil.connect.convert import check_not_shared
 
 
@@ -47,28 +46,3 @@ def layers_to_rewire(
                 "make it from model.parameters() after sparsify, or name the layer in skip"
             )
     return layers
-
-
-def rewire_layer(layer: SparseLinear, optimizer: Optimizer, change: Change) -> None:
-    """Change a layer's wiring; new blocks start at 0, and whatever the optimizer keeps of the weights follows.
-
-    Raises:
-        ValueError: the optimizer keeps something of the weights that is not shaped like them. Nothing is changed then.
-    """
-    shape, gradient = layer.weight.shape, layer.weight.grad
-    for key, value in optimizer.state.get(layer.weight, {}).items():
-        if isinstance(value, Tensor) and value.numel() > 1 and value.shape != shape:
-            raise ValueError(
-                f"Rewirer: an optimizer must keep what is shaped like a weight, or one number, got {key!r} of "
-                f"shape {tuple(value.shape)} for {tuple(shape)}; try Adam, or another optimizer that does not factor"
-            )
-    layer.rewire(change)
-    carried: dict[int, Tensor] = {}  # by where it lies: an optimizer may keep one tensor twice, or the gradient itself
-    if gradient is not None and layer.weight.grad is not None:
-        carried[gradient.data_ptr()] = layer.weight.grad
-    state = optimizer.state.get(layer.weight, {})
-    for key, value in state.items():
-        if isinstance(value, Tensor) and value.dim() and value.shape == shape:
-            if value.data_ptr() not in carried:
-                carried[value.data_ptr()] = change.carry(value)
-            state[key] = carried[value.data_ptr()]

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from neuropil.connect import SparseLinear
 from neuropil.connect.block_grid import IntArray
 from neuropil.connect.change import Change
-from neuropil.rewire.layers import rewire_layer
+from neuropil.connect.rewire_layer import rewire_layer
 
 
 class Reserve:

@@ -15,10 +15,11 @@ from torch.optim import Optimizer
 from neuropil.connect import SparseLinear
 from neuropil.connect.block_grid import IntArray
 from neuropil.connect.change import Change
+from neuropil.connect.rewire_layer import rewire_layer
 from neuropil.rewire.chain import drop_chains, followers
 from neuropil.rewire.choose import come, drop
 from neuropil.rewire.history import Event
-from neuropil.rewire.layers import layers_to_rewire, rewire_layer
+from neuropil.rewire.layers import layers_to_rewire
 from neuropil.rewire.limits import Limits
 from neuropil.rewire.pool import EMPTY
 from neuropil.rewire.record import Recorder, Samples

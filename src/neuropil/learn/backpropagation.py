@@ -1,0 +1,54 @@
+"""The reference: the gradient of a loss, carried back over the weights."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from neuropil.learn.rule import LearningRule, MakeOptimizer, accuracy
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Backpropagation(LearningRule):
+    """Follow the gradient of a loss; of a spiking network, through all time steps (BPTT, by its units' surrogates).
+
+    Args:
+        model: any module from inputs to logits.
+        optimizer: makes the optimizer from the model's parameters; default: SGD of rate 0.02 and momentum 0.9.
+        loss: of logits and labels, averaged over the batch.
+        penalty: what is minimized beside the loss, or None; it does not count in the loss that is told.
+        clip_norm: as for :class:`LearningRule`.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> rule = Backpropagation(model)
+        >>> sorted(rule.step(torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])))
+        ['accuracy', 'loss']
+    """
+
+    transports_weights = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        optimizer: MakeOptimizer = partial(torch.optim.SGD, lr=0.02, momentum=0.9),  # noqa: B008 (never changed)
+        loss: Loss = F.cross_entropy,
+        penalty: Callable[[], Tensor] | None = None,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(model, model.parameters(), optimizer, clip_norm=clip_norm)
+        self.loss, self.penalty = loss, penalty
+
+    def step(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Learn from one batch; see :meth:`LearningRule.step`."""
+        logits = self.model(x)
+        loss = self.loss(logits.float(), y)
+        self.optimizer.zero_grad(set_to_none=True)
+        objective = loss if self.penalty is None else loss + self.penalty()
+        objective.backward()  # type: ignore[no-untyped-call]
+        self.update()
+        return {"loss": loss.detach(), "accuracy": accuracy(logits, y)}

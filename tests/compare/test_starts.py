@@ -10,7 +10,7 @@ from torch import nn
 
 from neuropil import data
 from neuropil.compare import RecipeError, execute, expand_arms, load_recipe, run_recipe
-from neuropil.compare.execute import _optimizer, build_network, start_network
+from neuropil.compare.execute import attach_rule, build_network, start_network
 from neuropil.compare.recipe import parse_recipe
 from neuropil.compare.report import describe_setting, write_report
 from neuropil.compare.results import load_results
@@ -93,7 +93,7 @@ def test_a_rate_profile_gives_each_layer_its_rate_and_normalizations_the_recipe_
     chosen = recipe({"batch_norm": True}, rates={"pattern": "dense", "training": {"rate_profile": 2.0}})
     run = runs(chosen)["rates"]
     net = build_network(run, (1, 8, 8), 10)
-    optimizer = _optimizer(net, run["training"])
+    optimizer = attach_rule(net, run).optimizer
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     assert rates[id(net.hidden[0].weight)] == rates[id(net.hidden[0].bias)] == pytest.approx(0.002)
     assert rates[id(net.hidden[3].weight)] == pytest.approx(0.001)

@@ -161,7 +161,7 @@ def test_sparse_feedback_is_the_masked_one(block, kernel):
     twin = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), linear(8, 3, "readout")).double()
     for mine, its in ((twin[0], net[1]), (twin[2], net[3])):
         mine.weight.data, mine.bias.data = its.dense_weight().detach(), its.bias.detach().clone()
-    feedback = {"1": rule.parts["1"]._twin.dense_weight().detach(), "2": rule.parts["2"].weight.detach()}
+    feedback = {"1": rule.parts["1"].twin.dense_weight().detach(), "2": rule.parts["2"].weight.detach()}
     with torch.no_grad():
         expected = by_hand(twin, x, y, lambda i, delta, error: delta @ feedback[str(i)])
     mask = net[1].wiring.mask()
@@ -191,7 +191,7 @@ def test_feedback_follows_a_layer_that_is_rewired():
     (event,) = rewirer.step()
     assert event.came > 0
     rule.step(*batch())
-    feedback = rule.parts["1"]._twin
+    feedback = rule.parts["1"].twin
     assert feedback.wiring is net[3].wiring
     assert ((feedback.dense_weight() != 0) == net[3].wiring.mask()).all()
 

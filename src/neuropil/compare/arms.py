@@ -10,6 +10,7 @@ import torch
 
 from neuropil.compare.recipe import Recipe, RecipeError, SpikingSection, TrainingSection
 from neuropil.compare.registry import describe_pattern, read_rewiring, split_arm
+from neuropil.compare.rules import build_rule
 from neuropil.compare.sweeps import expand_sweeps
 from neuropil.connect import Dense, Ensembles, ErdosRenyi, Pattern
 from neuropil.data import SOURCES
@@ -75,8 +76,6 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
         arms.append(Arm(name, tuple(recipe.model.hidden), **parts._asdict()))
     controls: list[Arm] = []
     for arm in arms:
-        if arm.is_dense:
-            continue
         arguments = {
             "input_shape": source.image_shape,
             "n_classes": source.n_classes,
@@ -86,12 +85,17 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
             "patch_channels": recipe.model.patch_channels,
             "convolutions": recipe.model.convolutions,
             "batch_norm": recipe.model.batch_norm,
+            "activation": recipe.model.activation,
+            "bias": recipe.model.bias,
             "readout": arm.readout,
         }
         try:
-            _try_wiring(arguments)
-            _try_rewiring(arm, arguments)
-            wanted = twin_arguments(**_at_the_end(arm, arguments))
+            if not arm.is_dense:
+                _try_wiring(arguments)
+                _try_rewiring(arm, arguments)
+            if recipe.spiking is None:
+                _try_rule(recipe.training.replaced(arm.training), arguments)
+            wanted = {} if arm.is_dense else twin_arguments(**_at_the_end(arm, arguments))
         except ValueError as error:
             raise RecipeError(f"recipe {recipe.name}: arms.{arm.name}: {error}") from error
         if arm.rewiring is not None and read_rewiring(arm.rewiring).keeps_density:
@@ -147,11 +151,13 @@ def run_recipe(recipe: Recipe, arm: Arm, seed: int, fold: int | None = None) -> 
     readout = {} if isinstance(arm.readout, Dense) else {"readout": describe_pattern(arm.readout)}
     chosen, learning = start_and_training(recipe, arm)
     start = {} if chosen == "default" else {"start": chosen}
-    new = {"convolutions": None, "batch_norm": False}
+    new = {"convolutions": None, "batch_norm": False, "activation": "relu", "bias": True}
     others = {key: value for key, ordinary in new.items() if (value := getattr(recipe.model, key)) != ordinary}
     training = learning.model_dump()
     if training["rate_profile"] == 1:
         del training["rate_profile"]
+    if training["rule"] == "backpropagation":
+        del training["rule"]
     rewiring = {} if arm.rewiring is None else {"rewiring": arm.rewiring}
     spiking = {} if recipe.spiking is None else {"spiking": _spiking(recipe.spiking)}
     intra_only = {"intra_only": True} if recipe.intra_only and arm.has_groups else {}
@@ -254,6 +260,12 @@ def _try_rewiring(arm: Arm, arguments: dict[str, Any]) -> None:
     if limits is None or limits.within is not None or limits.constant_fan_in:
         net = ensemble_net(**arguments)
         rewiring.attach(net, torch.optim.SGD(net.parameters()))
+
+
+def _try_rule(training: TrainingSection, arguments: dict[str, Any]) -> None:
+    """Attach a rule to a network of these wirings: one that cannot train it is found before any run."""
+    if training.rule != "backpropagation":
+        build_rule(training.model_dump(), ensemble_net(**arguments), stream(0, "trial"))
 
 
 def _try_wiring(arguments: dict[str, Any]) -> None:

@@ -16,9 +16,11 @@ from neuropil import data
 from neuropil.compare.activity import summarize_epoch
 from neuropil.compare.probes import build_probes
 from neuropil.compare.registry import read_patterns, read_rewiring
+from neuropil.compare.rules import build_rule, make_optimizer
 from neuropil.compare.splits import split_data
 from neuropil.connect import SparseLinear
 from neuropil.initialize import middle_exponents, start_, weight_layers
+from neuropil.learn import Backpropagation, LearningRule
 from neuropil.measure import intra_only, memory_traffic, network_cost
 from neuropil.models import START_NAMES, EnsembleNet, SpikingEnsembleNet, ensemble_net, spiking_ensemble_net
 from neuropil.randomness import stream
@@ -61,20 +63,19 @@ def execute(
         start_network(net, recipe, dataset)
         net, dataset = net.to(device), dataset.to(device)
         training = recipe["training"]
-        optimizer = _optimizer(net, training)
+        rule = attach_rule(net, recipe)
         rewiring = read_rewiring(recipe["rewiring"]) if "rewiring" in recipe else None
         rewirer = None
         if rewiring is not None:
-            rewirer = rewiring.attach(net, optimizer, generator=stream(recipe["seed"], "rewiring"))
+            rewirer = rewiring.attach(net, rule.optimizer, generator=stream(recipe["seed"], "rewiring"))
         result = fit(
             net,
             dataset,
-            optimizer,
+            rule,
             epochs=training["epochs"],
             batch_size=training["batch_size"],
-            scheduler=_scheduler(optimizer, training, rewiring, len(dataset.train)),
+            scheduler=_scheduler(rule.optimizer, training, rewiring, len(dataset.train)),
             precision=training["precision"],
-            clip_norm=training["clip_norm"],
             seed=recipe["seed"],
             run=run,
             rewirer=rewirer,
@@ -128,7 +129,7 @@ def build_network(
     if "spiking" in recipe:
         spiking = {key: value for key, value in recipe["spiking"].items() if not key.startswith("rate_")}
         return spiking_ensemble_net(input_shape, n_classes, **arguments, **spiking)
-    options = {key: model[key] for key in ("convolutions", "batch_norm") if key in model}
+    options = {key: model[key] for key in ("convolutions", "batch_norm", "activation", "bias") if key in model}
     start = model.get("start", "default")
     return ensemble_net(
         input_shape, n_classes, **arguments, **options, start=start if start in START_NAMES else "default"
@@ -184,23 +185,22 @@ def _rate_penalty(net: nn.Module, spiking: Mapping[str, Any]) -> RatePenalty | N
     return RatePenalty(net, RateSchedule(warm_up=spiking["rate_warm_up"])) if spiking.get("rate_penalty") else None
 
 
-def _optimizer(net: nn.Module, training: Mapping[str, Any]) -> torch.optim.Optimizer:
-    parameters = _rated(net, training["learning_rate"], training.get("rate_profile", 1.0))
-    settings = {"lr": training["learning_rate"], "weight_decay": training["weight_decay"], "fused": True}
-    if training["optimizer"] == "sgd":
-        return torch.optim.SGD(parameters, momentum=training["momentum"], **settings)
-    if training["optimizer"] == "adamw":
-        return torch.optim.AdamW(parameters, **settings)
-    return torch.optim.Adam(parameters, **settings)
+def attach_rule(net: nn.Module, recipe: Mapping[str, Any]) -> LearningRule:
+    """Return the rule by which the network of a run's recipe learns; backpropagation may have rates by layer."""
+    training = recipe["training"]
+    if (profile := training.get("rate_profile", 1.0)) == 1:
+        return build_rule(training, net, stream(recipe["seed"], "rule"))
+    groups = _rated(net, training["learning_rate"], profile)
+    return Backpropagation(
+        net, optimizer=lambda _: make_optimizer(groups, training), clip_norm=training["clip_norm"]
+    )  # fmt: skip
 
 
 def _rated(net: nn.Module, learning_rate: float, profile: float) -> list[Any]:
-    """Return what an optimizer takes: the parameters, or groups with a learning rate for each layer.
+    """Return groups of parameters with a learning rate for each layer.
 
     Normalizations have the rate of the recipe; weight layers count from the middle, in the order of registration.
     """
-    if profile == 1:
-        return list(net.parameters())
     layers = weight_layers(net)
     groups: list[dict[str, Any]] = [
         {"params": list(layer.parameters()), "lr": learning_rate * profile**-exponent}

@@ -6,6 +6,7 @@ from typing import Any
 
 from neuropil.compare.arms import Arm
 from neuropil.compare.rewiring_words import name_rewiring
+from neuropil.compare.rules import rule_name
 from neuropil.connect import Dense, Ensembles, ErdosRenyi, Pattern, ScaleFree, SmallWorld
 from neuropil.models import mixer
 
@@ -63,7 +64,8 @@ def describe_arm(arm: Arm) -> str:
         words += f", {name_rewiring(arm.rewiring)}"
     if arm.start is not None:
         words += f", start {describe_start(arm.start)}"
-    return ", ".join([words, *(f"{key.replace('_', ' ')} {_plain(value)}" for key, value in arm.training.items())])
+    learning = {**arm.training, **({"rule": rule_name(arm.training["rule"])} if "rule" in arm.training else {})}
+    return ", ".join([words, *(f"{key.replace('_', ' ')} {_plain(value)}" for key, value in learning.items())])
 
 
 def describe_start(start: str | Mapping[str, Any]) -> str:

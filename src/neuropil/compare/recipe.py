@@ -21,6 +21,7 @@ from pydantic import (
 
 from neuropil.compare.probes import check_probes, plain_probes
 from neuropil.compare.registry import first_problem, nearest, plain_start, split_arm
+from neuropil.compare.rules import plain_rule
 from neuropil.compare.sweeps import as_settings, expand_sweeps
 from neuropil.connect import Ensembles
 from neuropil.data import SOURCES
@@ -35,7 +36,16 @@ _MOST_SEEDS = 10_000
 
 SECTIONS = ("data", "model", "spiking", "training")
 # in what arms may differ: how they learn, not how long or from how much
-_ARM_TRAINING = ("optimizer", "learning_rate", "rate_profile", "weight_decay", "momentum", "schedule", "clip_norm")
+_ARM_TRAINING = (
+    "rule",
+    "optimizer",
+    "learning_rate",
+    "rate_profile",
+    "weight_decay",
+    "momentum",
+    "schedule",
+    "clip_norm",
+)
 
 
 class _Loader(yaml.SafeLoader):
@@ -107,7 +117,11 @@ class ModelSection(_Section):
     convolutions: list[Annotated[int, Field(ge=1)]] | None = Field(
         None, min_length=1, description="features of each 3 × 3 convolution before the hidden layers; null: none"
     )
-    batch_norm: bool = Field(False, description="normalize the input of every ReLU over the batch")
+    batch_norm: bool = Field(False, description="normalize the input of every activation over the batch")
+    activation: Literal["relu", "elu", "tanh", "sigmoid", "hard-sigmoid"] = Field(
+        "relu", description="what follows every layer but the read-out"
+    )
+    bias: bool = Field(True, description="whether neurons have biases")
     start: str | dict[str, Any] = Field(
         "default", description="where weights start: a name, or {scheme: NAME, setting: value, …}"
     )
@@ -145,6 +159,24 @@ class TrainingSection(_Section):
         description="factor p of layer-wise learning rates: layer l has learning_rate · p^−s, s = …, −1, (0), 1, … "
         "counted from the middle; above 1 early layers are faster",
     )
+    rule: str | dict[str, Any] = Field(
+        "backpropagation", description="how weights change: a name, or {name: NAME, setting: value, …}"
+    )
+
+    @field_validator("rule")
+    @classmethod
+    def _known_rule(cls, rule: Any) -> Any:
+        return plain_rule(rule)
+
+    @model_validator(mode="after")
+    def _rated(self) -> Self:
+        if self.rule == "backpropagation":
+            return self
+        for key, ordinary in (("rate_profile", 1.0), ("precision", "float32")):
+            value = getattr(self, key)
+            if value != ordinary and (key, value) != ("precision", "tf32"):
+                raise ValueError(f"training.{key} {value} needs the rule backpropagation")
+        return self
 
     def replaced(self, settings: Mapping[str, Any]) -> "TrainingSection":
         """Return these settings with those of an arm in their place.
@@ -256,9 +288,9 @@ class Recipe(_Section):
             return self
         if model.start != "default":
             raise ValueError(f"model.start must be default for spiking neurons, got {model.start}")
-        if model.convolutions is not None or model.batch_norm:
-            key = "batch_norm" if model.convolutions is None else "convolutions"
-            raise ValueError(f"model.{key} needs neurons that are ReLUs, got spiking ones; try model.patches")
+        for key, ordinary in (("convolutions", None), ("batch_norm", False), ("activation", "relu"), ("bias", True)):
+            if getattr(model, key) != ordinary:
+                raise ValueError(f"model.{key} needs neurons that do not spike; try model.patches")
         check_encoding("spiking", spiking.encoding, patches=model.patches, frozen=spiking.frozen, scale=spiking.scale)
         if spiking.rate_penalty and self.training.epochs <= spiking.rate_warm_up:
             raise ValueError(

@@ -159,7 +159,7 @@ def describe_setting(recipe: Recipe) -> str:
         encoder = f"a patch encoder, {grid} patches with {_count(model.patch_channels, 'feature')} each"
     if model.convolutions is not None:
         encoder = f"convolutions of 3 × 3 with {', '.join(map(str, model.convolutions))} features, each halved in size"
-    normalized = ", the input of every ReLU normalized over the batch" if model.batch_norm else ""
+    normalized = ", the input of every activation normalized over the batch" if model.batch_norm else ""
     network = (
         f"Network: {encoder}, then {_count(len(model.hidden), 'hidden layer')} of "
         f"{', '.join(f'{n:,}' for n in model.hidden)} {_neurons(recipe)}{normalized}. "

@@ -15,6 +15,7 @@ from neuropil.compare.labels import TWIN_WORDS, describe_arm, describe_start
 from neuropil.compare.recipe import Recipe, RecipeError, load_recipe
 from neuropil.compare.recovery import epochs_to_recover
 from neuropil.compare.rewiring_words import compact_rewiring, is_pruning
+from neuropil.compare.rules import rule_name
 from neuropil.compare.run_result import NUMBERS, RunResult, State, join_folds, read_run
 from neuropil.compare.statistics import Estimate, Spread, estimate, paired_difference, population_deviation
 
@@ -191,8 +192,9 @@ COLUMNS = (
     "epochs_to_recover",
     "neurons_without_input", "neurons_without_output", "negative_weights",
     "hidden_firing_rate", "dead", "saturated", "synaptic_operations", "synaptic_multiply_accumulates", "energy_joules",
-    "data", "hidden", "patches", "convolutions", "batch_norm", "start", "optimizer", "learning_rate", "rate_profile",
-    "weight_decay", "precision", "threads", "torch", "processor", "gpu", "commit", "date",
+    "data", "hidden", "patches", "convolutions", "batch_norm", "activation", "bias", "start",
+    "rule", "optimizer", "learning_rate", "rate_profile", "weight_decay", "precision", "threads", "torch",
+    "processor", "gpu", "commit", "date",
 )  # fmt: skip
 
 
@@ -263,6 +265,9 @@ def _row(recipe: Recipe, arm: Arm, run: RunResult, spread: Mapping[str, float]) 
         "patches": recipe.model.patches,
         "convolutions": " ".join(map(str, recipe.model.convolutions or ())),
         "batch_norm": recipe.model.batch_norm or None,
+        "activation": recipe.model.activation,
+        "bias": recipe.model.bias,
+        "rule": rule_name(training.rule),
         "start": describe_start(start),
         **training.model_dump(include={"optimizer", "learning_rate", "rate_profile", "weight_decay", "precision"}),
         "validation_accuracy": run.validation_accuracy(-1),

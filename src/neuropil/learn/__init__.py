@@ -4,6 +4,7 @@
 """
 
 from neuropil.learn.backpropagation import Backpropagation
+from neuropil.learn.counter_current import CounterCurrent
 from neuropil.learn.feedback import Feedback
 from neuropil.learn.feedback_alignment import DirectFeedbackAlignment, FeedbackAlignment, KolenPollack, SignSymmetry
 from neuropil.learn.rule import LearningRule
@@ -11,6 +12,7 @@ from neuropil.learn.stages import Stage, stages_of
 
 __all__ = [
     "Backpropagation",
+    "CounterCurrent",
     "DirectFeedbackAlignment",
     "Feedback",
     "FeedbackAlignment",

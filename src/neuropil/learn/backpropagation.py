@@ -1,7 +1,9 @@
 """The reference: the gradient of a loss, carried back over the weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +21,8 @@ class Backpropagation(LearningRule):
         model: any module from inputs to logits.
         optimizer: makes the optimizer from the model's parameters; default: SGD of rate 0.02 and momentum 0.9.
         loss: of logits and labels, averaged over the batch.
-        penalty: what is minimized beside the loss, or None; it does not count in the loss that is told.
+        penalties: what is minimized beside the loss; it does not count in the loss that is told.
+        autocast: surrounds the forward pass, such as ``torch.autocast``; None: nothing does.
         clip_norm: as for :class:`LearningRule`.
 
     Example:
@@ -37,18 +40,23 @@ class Backpropagation(LearningRule):
         *,
         optimizer: MakeOptimizer = partial(torch.optim.SGD, lr=0.02, momentum=0.9),  # noqa: B008 (never changed)
         loss: Loss = F.cross_entropy,
-        penalty: Callable[[], Tensor] | None = None,
+        penalties: Sequence[Callable[[], Tensor | float]] = (),
+        autocast: AbstractContextManager[Any] | None = None,
         clip_norm: float | None = None,
     ) -> None:
         super().__init__(model, model.parameters(), optimizer, clip_norm=clip_norm)
-        self.loss, self.penalty = loss, penalty
+        self.loss, self.penalties = loss, [*penalties]
+        self.autocast = nullcontext() if autocast is None else autocast
 
     def step(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Learn from one batch; see :meth:`LearningRule.step`."""
-        logits = self.model(x)
-        loss = self.loss(logits.float(), y)
+        with self.autocast:
+            logits = self.model(x)
+            loss = self.loss(logits.float(), y)
         self.optimizer.zero_grad(set_to_none=True)
-        objective = loss if self.penalty is None else loss + self.penalty()
+        objective = loss
+        for penalty in self.penalties:
+            objective = objective + penalty()
         objective.backward()  # type: ignore[no-untyped-call]
         self.update()
         return {"loss": loss.detach(), "accuracy": accuracy(logits, y)}

@@ -31,18 +31,25 @@ class Feedback(nn.Module):
         along: of a sparse layer, ``wiring``: only where the layer connects, also after it has been rewired; ``dense``:
             from every target to every source.
         learned: whether the weights get gradients.
+        bound: weights are drawn between minus this and this; None: √(6 / (fan_in + fan_out)), as Glorot's uniform ones,
+            with the numbers of connections that neurons really have.
         generator: where they come from.
 
     Attributes:
-        weight: of the shape of the layer's, or dense. It starts as Glorot's uniform weights, with the numbers of
-            connections that neurons really have.
+        weight: of the shape of the layer's, or dense.
 
     Raises:
         ValueError: a convolution pads in a way that has no plain transpose.
     """
 
     def __init__(
-        self, layer: Weighted, *, along: Along = "wiring", learned: bool = False, generator: torch.Generator
+        self,
+        layer: Weighted,
+        *,
+        along: Along = "wiring",
+        learned: bool = False,
+        bound: float | None = None,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
         if isinstance(layer, nn.Conv2d) and (layer.padding_mode != "zeros" or isinstance(layer.padding, str)):
@@ -61,7 +68,10 @@ class Feedback(nn.Module):
             dense = layer.dense_weight() if isinstance(layer, SparseLinear | SparseConv2d) else layer.weight
             shape, dtype = dense.shape, dense.dtype
         uniform = torch.rand(shape, generator=generator, device="cpu", dtype=dtype) * 2 - 1
-        weight = nn.Parameter(uniform * _bound(layer, dense=self._twin is None), requires_grad=learned)
+        if bound is None:
+            bound = math.sqrt(6 / max(1.0, sum(mean_fans(layer, dense=self._twin is None))))
+        self._bound = bound
+        weight = nn.Parameter(uniform * bound, requires_grad=learned)
         if self._twin is not None:
             self._twin.weight = weight
             self._twin.clear_dead_weights()
@@ -72,6 +82,15 @@ class Feedback(nn.Module):
     def weight(self) -> nn.Parameter:
         """The weights, as they are stored."""
         return self._weight if self._twin is None else self._twin.weight
+
+    @property
+    def twin(self) -> SparseLinear | None:
+        """The sparse layer whose weights these are, where signals go back along a wiring; else None."""
+        return self._twin
+
+    def matrix(self) -> Tensor:
+        """Return the weights as a dense tensor, ``[out, in]`` or ``[out, taps]``, that gradients flow through."""
+        return self._weight.flatten(1) if self._twin is None else self._twin.dense_weight()
 
     def follow(self, layer: Weighted, optimizer: Optimizer, generator: torch.Generator) -> None:
         """Take over the layer's wiring, if that has changed since the last time.
@@ -95,10 +114,9 @@ class Feedback(nn.Module):
             change.fill(is_new, came=1.0)
         else:
             is_new = torch.from_numpy(change.origin < 0).to(twin.weight).reshape(-1, 1, 1)
-        bound = _bound(layer, dense=False)
         uniform = torch.rand(twin.weight.shape, generator=generator, device="cpu") * 2 - 1
         with torch.no_grad():
-            twin.weight.add_(is_new * uniform.to(twin.weight), alpha=bound)
+            twin.weight.add_(is_new * uniform.to(twin.weight), alpha=self._bound)
         twin.clear_dead_weights()
 
     def forward(self, layer: Weighted, delta: Tensor, shape: torch.Size) -> Tensor:
@@ -142,10 +160,6 @@ def _synapses(layer: Weighted) -> SparseLinear:
     synapses = layer.synapses if isinstance(layer, SparseConv2d) else layer
     assert isinstance(synapses, SparseLinear)
     return synapses
-
-
-def _bound(layer: Weighted, *, dense: bool) -> float:
-    return math.sqrt(6 / max(1.0, sum(mean_fans(layer, dense=dense))))
 
 
 def mean_fans(layer: Weighted, *, dense: bool = False) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from neuropil.connect import SparseConv2d, SparseLinear
 from neuropil.learn.feedback import Along, Feedback, check_along, mean_fans, send_back
 from neuropil.learn.forward_pass import Passed, pass_forward
 from neuropil.learn.rule import LearningRule, MakeOptimizer, accuracy
-from neuropil.learn.stages import Stage, hidden_and_readout, n_outputs
+from neuropil.learn.stages import hidden_and_readout, n_outputs, weight_of
 
 _SGD = partial(torch.optim.SGD, lr=0.02, momentum=0.9)
 
@@ -273,10 +273,3 @@ class KolenPollack(FeedbackAlignment):
         sent = super()._send_back(i, here, delta, error, shape)
         feedback.weight.grad = weight_of(here.stage).grad
         return sent
-
-
-def weight_of(stage: Stage) -> nn.Parameter:
-    """Return the weights of a stage's layer, as they are stored."""
-    weight = (stage.layer.synapses if isinstance(stage.layer, SparseConv2d) else stage.layer).weight
-    assert isinstance(weight, nn.Parameter)
-    return weight

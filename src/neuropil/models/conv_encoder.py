@@ -9,12 +9,14 @@ from neuropil.initialize import reset_
 
 
 class ConvEncoder(nn.Sequential):
-    """Convolutions 3 × 3, each with a ReLU and a maximum over 2 × 2, then all features flat.
+    """Convolutions 3 × 3, each with an activation and a maximum over 2 × 2, then all features flat.
 
     Args:
         input_shape: ``(channels, height, width)`` of an image.
         channels: features of each convolution, at least one.
-        batch_norm: put a batch normalization between each convolution and its ReLU.
+        batch_norm: put a batch normalization between each convolution and its activation.
+        activation: type of the activation.
+        bias: whether convolutions have biases.
         generator: where the initial weights come from; default: PyTorch's default generator.
 
     Shape:
@@ -34,6 +36,8 @@ class ConvEncoder(nn.Sequential):
         channels: Sequence[int],
         *,
         batch_norm: bool = False,
+        activation: type[nn.Module] = nn.ReLU,
+        bias: bool = True,
         generator: torch.Generator | None = None,
     ) -> None:
         self.out_features = conv_features(input_shape, channels)
@@ -41,11 +45,11 @@ class ConvEncoder(nn.Sequential):
         incoming = input_shape[0]
         for outgoing in channels:
             convolution: nn.Conv2d = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-                nn.Conv2d, incoming, outgoing, 3, padding=1
+                nn.Conv2d, incoming, outgoing, 3, padding=1, bias=bias
             )
             reset_(convolution, generator=generator)
             norm = [nn.BatchNorm2d(outgoing)] if batch_norm else []
-            layers += [convolution, *norm, nn.ReLU(), nn.MaxPool2d(2)]
+            layers += [convolution, *norm, activation(), nn.MaxPool2d(2)]
             incoming = outgoing
         super().__init__(*layers, nn.Flatten())
 

@@ -11,12 +11,19 @@ from neuropil.models.conv_encoder import ConvEncoder
 from neuropil.models.patch_encoder import PatchEncoder
 from neuropil.randomness import stream
 
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "hard-sigmoid": nn.Hardsigmoid,
+}
 Start = Literal["default", "kaiming"]
 START_NAMES: tuple[str, ...] = get_args(Start)
 
 
 class EnsembleNet(nn.Module):
-    """A classifier: encoder → hidden layers of any wiring, each with a ReLU → read-out, dense unless told otherwise.
+    """A classifier: encoder → hidden layers of any wiring, each with its activation → read-out, most often dense.
 
     Build one with :func:`ensemble_net`.
 
@@ -63,6 +70,8 @@ def ensemble_net(
     patch_channels: int = 32,
     convolutions: Sequence[int] | None = None,
     batch_norm: bool = False,
+    activation: str = "relu",
+    bias: bool = True,
     readout: Pattern = Dense(),  # noqa: B008 (an immutable value)
     start: Start = "default",
     kernel: str = "auto",
@@ -79,7 +88,10 @@ def ensemble_net(
         patches: grid of the patch encoder along either side; None: pixels go in flat, (channel, row, column).
         patch_channels: features per patch.
         convolutions: features of each convolution of a :class:`ConvEncoder`, in place of patches; None: none.
-        batch_norm: normalize the input of every ReLU, those of convolutions included, over the batch.
+        batch_norm: normalize the input of every activation, those of convolutions included, over the batch.
+        activation: ``relu``, ``elu``, ``tanh``, ``sigmoid`` or ``hard-sigmoid``, that of convolutions too. A patch
+            encoder has its ReLU.
+        bias: whether neurons have biases, those of the read-out and of convolutions included.
         readout: wiring of the layer to the classes.
         start: ``default``: PyTorch's start of a layer with the fan-in that each neuron has; ``kaiming``: uniform,
             √6 times as wide, so that activity keeps its size through layers with ReLUs. Biases start at 0 then.
@@ -88,8 +100,8 @@ def ensemble_net(
             of the same seed share the encoder's and the read-out's start whatever their wiring.
 
     Raises:
-        ValueError: no hidden layer, a width or n_classes below 1, not one pattern a layer, an unknown start, patches
-            and convolutions both, or a pattern or an encoder does not fit.
+        ValueError: no hidden layer, a width or n_classes below 1, not one pattern a layer, an unknown start or
+            activation, patches and convolutions both, or a pattern or an encoder does not fit.
 
     Reference:
         G2GNet, arXiv 2508.14140. Its ANN section could not be read: widths, groups and p_inter follow the same
@@ -103,6 +115,8 @@ def ensemble_net(
     patterns = check_sizes("ensemble_net", hidden, n_classes, pattern)
     if start not in START_NAMES:
         raise ValueError(f"ensemble_net: start must be one of {', '.join(START_NAMES)}, got {start!r}")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"ensemble_net: activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
     arguments = {
         "input_shape": tuple(input_shape),
         "n_classes": n_classes,
@@ -112,6 +126,8 @@ def ensemble_net(
         "patch_channels": patch_channels,
         "convolutions": None if convolutions is None else tuple(convolutions),
         "batch_norm": batch_norm,
+        "activation": activation,
+        "bias": bias,
         "readout": readout,
         "start": start,
         "kernel": kernel,
@@ -123,15 +139,24 @@ def ensemble_net(
         raise ValueError(f"ensemble_net: patches must be None beside convolutions, got {patches}")
     else:
         generator = stream(seed, "weights", "encoder")
-        encoder = ConvEncoder(input_shape, convolutions, batch_norm=batch_norm, generator=generator)
+        encoder = ConvEncoder(
+            input_shape,
+            convolutions,
+            batch_norm=batch_norm,
+            activation=ACTIVATIONS[activation],
+            bias=bias,
+            generator=generator,
+        )
         in_features = encoder.out_features
     layers: list[nn.Module] = []
     for i, (width, chosen) in enumerate(zip(hidden, patterns, strict=True)):
-        layer = build_layer("ensemble_net", i, in_features, width, chosen, start=start, kernel=kernel, seed=seed)
-        layers += [layer, *([nn.BatchNorm1d(width)] if batch_norm else []), nn.ReLU()]
+        layer = build_layer(
+            "ensemble_net", i, in_features, width, chosen, start=start, kernel=kernel, seed=seed, bias=bias
+        )
+        layers += [layer, *([nn.BatchNorm1d(width)] if batch_norm else []), ACTIVATIONS[activation]()]
         in_features = width
     last = build_layer(
-        "ensemble_net", "readout", in_features, n_classes, readout, start=start, kernel=kernel, seed=seed
+        "ensemble_net", "readout", in_features, n_classes, readout, start=start, kernel=kernel, seed=seed, bias=bias
     )
     return EnsembleNet(encoder, nn.Sequential(*layers), last, arguments)
 
@@ -178,6 +203,7 @@ def build_layer(
     start: Start = "default",
     dense: type[nn.Linear] = nn.Linear,
     input_gradient: str = "full",
+    bias: bool = True,
 ) -> nn.Linear | SparseLinear:
     """Build one layer, its wiring and its weights from streams of its name.
 
@@ -188,12 +214,13 @@ def build_layer(
         pattern: its wiring.
         kernel, seed, start: as for :func:`ensemble_net`.
         dense: what a layer without a wiring is made of.
-        input_gradient: as for :class:`neuropil.connect.SparseLinear`.
+        input_gradient, bias: as for :class:`neuropil.connect.SparseLinear`.
     """
     weights = stream(seed, "weights", name)
     layer: nn.Linear | SparseLinear
     if isinstance(pattern, Dense):
-        options = {} if input_gradient == "full" else {"input_gradient": input_gradient}
+        options: dict[str, Any] = {} if input_gradient == "full" else {"input_gradient": input_gradient}
+        options |= {} if bias else {"bias": False}
         layer = nn.utils.skip_init(dense, in_features, out_features, **options)  # type: ignore[no-untyped-call]
         reset_(layer, generator=weights)
     else:
@@ -202,10 +229,11 @@ def build_layer(
         except ValueError as error:
             title = "read-out" if name == "readout" else f"hidden layer {int(name) + 1}"
             raise ValueError(f"{who}: {title}: {error}") from error
-        layer = SparseLinear(wiring, kernel=kernel, input_gradient=input_gradient, generator=weights)
+        layer = SparseLinear(wiring, bias=bias, kernel=kernel, input_gradient=input_gradient, generator=weights)
     if start == "kaiming":
         kaiming_uniform_(layer, nonlinearity="linear" if name == "readout" else "relu", generator=weights)
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
     return layer
 
 

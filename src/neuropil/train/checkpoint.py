@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from neuropil.connect import SparseLinear
 from neuropil.connect.storage import as_stored
+from neuropil.learn import Backpropagation, LearningRule
 from neuropil.rewire import Rewirer, TopKast
 
 _FORMAT = 1
@@ -38,8 +40,9 @@ def save_checkpoint(
     optimizer: Optimizer,
     scheduler: LRScheduler | None,
     rewirer: Rewirer | TopKast | None = None,
+    rule: LearningRule | None = None,
 ) -> None:
-    """Write weights, wirings, optimizer, schedule and rewirer; the file appears whole or not at all."""
+    """Write weights, wirings, optimizer, schedule, rewirer and rule; the file appears whole or not at all."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     state = optimizer.state_dict()
     scalars: dict[str, dict[str, Any]] = {}
@@ -49,14 +52,11 @@ def save_checkpoint(
                 tensors[f"optimizer.{index}.{name}"] = value
             else:
                 scalars.setdefault(str(index), {})[name] = value
-    rewiring: dict[str, Any] | None = None
-    if rewirer is not None:
-        rewiring = {}
-        for name, value in rewirer.state_dict().items():
-            if isinstance(value, Tensor):
-                tensors[f"rewirer.{name}"] = value
-            else:
-                rewiring[name] = value
+    rewiring = None if rewirer is None else _split("rewirer", rewirer.state_dict(), tensors)
+    learning = None
+    if rule is not None and _has_state(rule):
+        own = {name: value for name, value in rule.state_dict().items() if name != "optimizer"}
+        learning = {"name": type(rule).__name__, **_split("rule", own, tensors)}
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     description = {
         "format": _FORMAT,
@@ -65,6 +65,7 @@ def save_checkpoint(
         "optimizer": {"scalars": scalars, "param_groups": state["param_groups"]},
         "scheduler": None if scheduler is None else scheduler.state_dict(),
         "rewirer": rewiring,
+        **({} if learning is None else {"rule": learning}),
     }
     try:
         text = json.dumps(_encodable(description))
@@ -84,6 +85,7 @@ def load_checkpoint(
     optimizer: Optimizer,
     scheduler: LRScheduler | None,
     rewirer: Rewirer | TopKast | None = None,
+    rule: LearningRule | None = None,
 ) -> int:
     """Put a checkpoint's contents in place and return the number of epochs that it has behind it.
 
@@ -121,6 +123,14 @@ def load_checkpoint(
         made, wanted = ("without", "with") if rewiring is None else ("with", "without")
         raise CheckpointMismatchError(f"{path.name} must be of a run {wanted} rewiring, got one {made}")
 
+    learning = description.get("rule")
+    names = [
+        "Backpropagation" if learning is None else learning["name"],
+        "Backpropagation" if rule is None or not _has_state(rule) else type(rule).__name__,
+    ]
+    if names[0] != names[1]:
+        raise CheckpointMismatchError(f"{path.name} must be of the rule {names[1]}, got {names[0]}")
+
     state: dict[int, dict[str, Any]] = {}
     for index, scalars in description["optimizer"]["scalars"].items():
         state.setdefault(int(index), {}).update(scalars)
@@ -131,13 +141,18 @@ def load_checkpoint(
             weights[rest] = tensor
         elif part == "rewirer":
             rewiring[rest] = tensor
+        elif part == "rule":
+            learning[rest] = tensor
         else:
             index, _, key = rest.partition(".")
             state.setdefault(int(index), {})[key] = tensor
     before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     before_optimizer = copy.deepcopy(optimizer.state_dict())
+    before_rule = None if rule is None else copy.deepcopy(rule.state_dict())
     try:
         model.load_state_dict(weights)
+        if rule is not None and learning is not None:
+            rule.load_state_dict(learning)
         _store_alike(model, optimizer, state)
         optimizer.load_state_dict({"state": state, "param_groups": description["optimizer"]["param_groups"]})
         if rewirer is not None:
@@ -145,11 +160,24 @@ def load_checkpoint(
     except (RuntimeError, ValueError, KeyError) as error:
         model.load_state_dict(before)  # PyTorch has taken over what did fit
         optimizer.load_state_dict(before_optimizer)
+        if rule is not None and before_rule is not None:
+            rule.load_state_dict(before_rule)
         reason = " ".join(str(error).split())
         raise CheckpointMismatchError(f"{path.name} does not fit this model and optimizer: {reason}") from error
     if scheduler is not None and description["scheduler"] is not None:
         scheduler.load_state_dict(description["scheduler"])
     return int(description["epoch"])
+
+
+def _has_state(rule: LearningRule) -> bool:
+    """Say whether a rule has anything to keep beside model and optimizer."""
+    return not isinstance(rule, Backpropagation)
+
+
+def _split(part: str, state: Mapping[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Put the tensors of a state among others, under the name of a part; return the rest of it."""
+    tensors |= {f"{part}.{name}": value for name, value in state.items() if isinstance(value, Tensor)}
+    return {name: value for name, value in state.items() if not isinstance(value, Tensor)}
 
 
 def _store_alike(model: nn.Module, optimizer: Optimizer, state: dict[int, dict[str, Any]]) -> None:

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from neuropil.data import Dataset, Split
 from neuropil.evaluation import evaluation_mode
+from neuropil.learn import Backpropagation, LearningRule
 from neuropil.measure import layer_activity, synaptic_work
 from neuropil.randomness import derived_seed, stream
 from neuropil.rewire import Event, Rewirer, TopKast
@@ -67,7 +68,7 @@ class Result:
 def fit(
     model: nn.Module,
     dataset: Dataset,
-    optimizer: Optimizer,
+    rule: Optimizer | LearningRule,
     *,
     epochs: int,
     batch_size: int = 256,
@@ -95,20 +96,22 @@ def fit(
     Args:
         model: maps images ``[b, c, h, w]`` to logits ``[b, n_classes]``; trained on the device it is on.
         dataset: with or without a validation split.
-        optimizer: holds the model's parameters.
+        rule: how the model's weights change; an optimizer of its parameters stands for backpropagation.
         epochs: how often all training images are seen, at least 1.
         batch_size: images a step, at least 1.
-        loss: of logits and labels, averaged over the batch.
+        loss: of logits and labels, averaged over the batch; what is told of validation and test, and, with an
+            optimizer, what is minimized.
         scheduler: stepped after every epoch.
         precision: ``tf32`` rounds the factors of products to 10 bits, on a GPU; ``bfloat16`` runs them under autocast;
-            weights stay float32.
-        clip_norm: largest norm of the whole gradient; None: not clipped.
+            weights stay float32. ``bfloat16`` needs backpropagation.
+        clip_norm: with an optimizer, largest norm of the whole gradient; None: not clipped. Rules have their own.
         seed: of data order and noise.
         run: where the run is kept; None: nowhere.
         rewirer: rewires the model, one step after each of the optimizer; it is told how long training is. The penalty
             of a :class:`neuropil.rewire.TopKast` is added to what is minimized, not to the loss that is told.
         rate_penalty: draws spiking neurons towards a firing rate; likewise: one of the penalties.
-        penalties: what else is minimized, such as a :class:`neuropil.rewire.MaskLoss`; likewise.
+        penalties: what else is minimized, such as a :class:`neuropil.rewire.MaskLoss`; likewise. All of these need
+            backpropagation.
         probes: measures that are recorded on the way. Training is the same, bit for bit, with and without them; the
             seconds of an epoch are told without theirs, its memory with.
 
@@ -116,7 +119,8 @@ def fit(
         The history and the test figures. A loss that is not finite stops the run, with status ``diverged``.
 
     Raises:
-        ValueError: a number is out of range, the precision is unknown, or the optimizer lacks parameters.
+        ValueError: a number is out of range, the precision is unknown, the optimizer lacks parameters, or the rule
+            cannot do what is asked.
 
     Example:
         >>> from neuropil import data, models
@@ -126,25 +130,29 @@ def fit(
         >>> result.test_accuracy > 0.8
         True
     """
-    _check(model, optimizer, epochs, batch_size, precision, clip_norm)
+    _check(model, rule, epochs, batch_size, precision, clip_norm)
     flush_subnormals()
     keep_memory()
     device = next(model.parameters()).device
+    all_penalties = [*penalties] if rate_penalty is None else [rate_penalty, *penalties]
+    if isinstance(rule, Optimizer):
+        rule = Backpropagation(model, optimizer=partial(_given, rule), loss=loss, clip_norm=clip_norm)
+    _prepare(rule, device, precision, all_penalties, rewirer)
+    optimizer = rule.optimizer
     _load_kernels(model, dataset, device)
     peak = PeakMemory(device)
     model_bytes = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
     steps_per_epoch = -(-len(dataset.train) // batch_size)
     if rewirer is not None:
         rewirer.set_length(epochs=epochs, steps_per_epoch=steps_per_epoch)
-    done = run.restore(model, optimizer, scheduler, rewirer) if run else 0
+    rule.set_length(epochs=epochs, steps_per_epoch=steps_per_epoch)
+    done = run.restore(model, optimizer, scheduler, rewirer, rule) if run else 0
     result = Result("finished", run.metrics() if run else [], probes=run.probes() if run else [])
     n_samples = _samples_at_once(model, batch_size)
     probing = Probing(probes, model, dataset, seed, steps_per_epoch)
     if done == 0 and not result.probes:
         probing.after_epoch(0)
 
-    all_penalties = [*penalties] if rate_penalty is None else [rate_penalty, *penalties]
     warned: set[str] = set()
     for epoch in range(done + 1, epochs + 1):
         started, probed = time.perf_counter(), probing.seconds
@@ -153,8 +161,8 @@ def fit(
                 due.enter_context(penalty.due(epoch, epochs))
             events: list[Event] = []
             trained = _train_epoch(
-                model, dataset, optimizer, loss, batch_size, autocast, clip_norm, stream(seed, "order", epoch),
-                rewirer, all_penalties, events, partial(probing.after_step, epoch),
+                rule, dataset, batch_size, device, stream(seed, "order", epoch), rewirer, events,
+                partial(probing.after_step, epoch),
             )  # fmt: skip
         seconds = time.perf_counter() - started - (probing.seconds - probed)
         if trained is None:
@@ -166,7 +174,7 @@ def fit(
         if dataset.validation is not None:
             with _seeded(device, seed, "validation"):
                 scores = evaluate(
-                    model, dataset, dataset.validation, loss=loss, precision=precision, batch_size=n_samples
+                    rule.predictor, dataset, dataset.validation, loss=loss, precision=precision, batch_size=n_samples
                 )
             record["validation_loss"], record["validation_accuracy"] = scores
         record["learning_rate"] = optimizer.param_groups[0]["lr"]
@@ -182,10 +190,10 @@ def fit(
         if run is not None:
             run.append(record)
             run.append_events(epoch, events)
-            run.save(epoch, model, optimizer, scheduler, rewirer)
+            run.save(epoch, model, optimizer, scheduler, rewirer, rule)
     if result.status == "finished":
         test_loss, test_accuracy = evaluate_test(
-            model, dataset, loss=loss, precision=precision, seed=seed, batch_size=batch_size
+            rule.predictor, dataset, loss=loss, precision=precision, seed=seed, batch_size=batch_size
         )
         if math.isfinite(test_loss):
             result.test_loss, result.test_accuracy = test_loss, test_accuracy
@@ -248,16 +256,12 @@ def evaluate(
 
 
 def _train_epoch(
-    model: nn.Module,
+    rule: LearningRule,
     dataset: Dataset,
-    optimizer: Optimizer,
-    loss: Loss,
     batch_size: int,
-    autocast: AbstractContextManager[Any],
-    clip_norm: float | None,
+    device: torch.device,
     order: torch.Generator,
     rewirer: Rewirer | TopKast | None,
-    penalties: Sequence[Penalty],
     events: list[Event],
     after_step: Callable[[int], None],
 ) -> tuple[float, float] | None:
@@ -265,32 +269,49 @@ def _train_epoch(
 
     What rewiring did is added to ``events``; ``after_step`` is called with the number of each step, from 1 on.
     """
-    device = next(model.parameters()).device
-    model.train()
+    rule.train()
     total = torch.zeros((), dtype=torch.float64, device=device)
-    correct = torch.zeros((), dtype=torch.int64, device=device)
+    correct = torch.zeros((), dtype=torch.float64, device=device)
     for step, (images, labels) in enumerate(dataset.batches(dataset.train, batch_size, generator=order), start=1):
-        images, labels = images.to(device), labels.to(device)
-        with autocast:
-            logits = model(images)
-            value = loss(logits.float(), labels)
-        optimizer.zero_grad(set_to_none=True)
-        objective = value + rewirer.penalty() if isinstance(rewirer, TopKast) else value
-        for penalty in penalties:
-            objective = objective + penalty()
-        objective.backward()  # type: ignore[no-untyped-call]
-        if clip_norm is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-        optimizer.step()
+        found = rule.step(images.to(device), labels.to(device))
         if rewirer is not None:
             events += rewirer.step()
         after_step(step)
-        total += value.detach() * len(labels)
-        correct += (logits.argmax(1) == labels).sum()
+        total += found["loss"] * len(labels)
+        correct += (found["accuracy"] * len(labels)).round()
         if step % _LOSS_CHECK_STEPS == 0 and not math.isfinite(float(total)):
             return None
     mean = float(total) / len(dataset.train)
     return (mean, int(correct) / len(dataset.train)) if math.isfinite(mean) else None
+
+
+def _given(optimizer: Optimizer, parameters: Any) -> Optimizer:
+    """Return an optimizer that is there already, where one is to be made."""
+    return optimizer
+
+
+def _prepare(
+    rule: LearningRule,
+    device: torch.device,
+    precision: Precision,
+    penalties: Sequence[Penalty],
+    rewirer: Rewirer | TopKast | None,
+) -> None:
+    """Tell backpropagation what else is minimized and how products are computed; refuse that of other rules."""
+    adds: list[Callable[[], Tensor | float]] = [
+        *([rewirer.penalty] if isinstance(rewirer, TopKast) else []),
+        *penalties,
+    ]
+    if isinstance(rule, Backpropagation):
+        if precision == "bfloat16":
+            rule.autocast = torch.autocast(device.type, torch.bfloat16)
+        rule.penalties += adds
+        return
+    who = type(rule).__name__
+    if adds:
+        raise ValueError(f"fit: penalties, and Top-KAST, need backpropagation, got {who}")
+    if precision == "bfloat16":
+        raise ValueError(f"fit: precision bfloat16 needs backpropagation, got {who}; try float32")
 
 
 def _keep_probes(probing: Probing, result: Result, run: Run | None) -> None:
@@ -360,7 +381,7 @@ def _samples_at_once(model: nn.Module, batch_size: int) -> int:
 
 def _check(
     model: nn.Module,
-    optimizer: Optimizer,
+    rule: Optimizer | LearningRule,
     epochs: int,
     batch_size: int,
     precision: str,
@@ -376,6 +397,12 @@ def _check(
         raise ValueError(f"fit: precision tf32 needs a model on a GPU, got one on {device}; try float32")
     if clip_norm is not None and clip_norm <= 0:
         raise ValueError(f"fit: clip_norm must be above 0, or None, got {clip_norm:g}")
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if isinstance(rule, LearningRule):
+        if rule.model is not model:
+            raise ValueError("fit: the rule must be attached to the model, got one of another model")
+        if clip_norm is not None:
+            raise ValueError(f"fit: clip_norm must be given to the rule itself, got {clip_norm:g} beside one")
+        return
+    held = {id(parameter) for group in rule.param_groups for parameter in group["params"]}
     if not any(id(parameter) in held for parameter in model.parameters()):
         raise ValueError("fit: the optimizer must hold parameters of the model, got one that holds none of them")

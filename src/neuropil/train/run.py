@@ -15,6 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from neuropil.learn import LearningRule
 from neuropil.rewire import Event, Rewirer, TopKast
 from neuropil.train.checkpoint import CheckpointError, CheckpointMismatchError, load_checkpoint, save_checkpoint
 from neuropil.train.environment import DECISIVE, describe_environment
@@ -105,10 +106,13 @@ class Run:
         optimizer: Optimizer,
         scheduler: LRScheduler | None,
         rewirer: Rewirer | TopKast | None = None,
+        rule: LearningRule | None = None,
     ) -> None:
         """Write a checkpoint and delete all but the last two."""
         path = self.folder / f"checkpoint-{epoch:05d}.safetensors"
-        save_checkpoint(path, epoch=epoch, model=model, optimizer=optimizer, scheduler=scheduler, rewirer=rewirer)
+        save_checkpoint(
+            path, epoch=epoch, model=model, optimizer=optimizer, scheduler=scheduler, rewirer=rewirer, rule=rule
+        )
         for old in self._checkpoints()[_KEPT_CHECKPOINTS:]:
             old.unlink()
 
@@ -118,6 +122,7 @@ class Run:
         optimizer: Optimizer,
         scheduler: LRScheduler | None,
         rewirer: Rewirer | TopKast | None = None,
+        rule: LearningRule | None = None,
     ) -> int:
         """Take up the last good checkpoint; return the number of epochs done, 0 where there is none.
 
@@ -131,7 +136,9 @@ class Run:
         epoch = 0
         for path in self._checkpoints():
             try:
-                epoch = load_checkpoint(path, model=model, optimizer=optimizer, scheduler=scheduler, rewirer=rewirer)
+                epoch = load_checkpoint(
+                    path, model=model, optimizer=optimizer, scheduler=scheduler, rewirer=rewirer, rule=rule
+                )
                 break
             except CheckpointMismatchError as error:
                 raise RunError(f"Run: {self.folder}: {error}; try another folder") from error

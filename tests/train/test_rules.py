@@ -21,7 +21,7 @@ def network(name):
     return ensemble_net((1, 8, 8), 10, hidden=[32, 32], pattern=pattern, activation=NEEDS.get(name, "relu"), seed=1)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """What happens to a run in the middle of an epoch."""
 
 
@@ -34,7 +34,7 @@ def train(name, dataset, folder=None, *, rewired=False, epochs=4, steps=None):
         def dying():
             done.append(update())
             if len(done) > steps:
-                raise Killed
+                raise KilledError
 
         rule.update = dying
     rewirer = None
@@ -52,7 +52,7 @@ def train(name, dataset, folder=None, *, rewired=False, epochs=4, steps=None):
 @pytest.mark.parametrize("rewired", [False, True], ids=["static", "rewired"])
 def test_a_run_is_taken_up_again_bit_for_bit(name, rewired, few_digits, tmp_path):
     whole, net = train(name, few_digits, rewired=rewired)
-    with pytest.raises(Killed):  # in the third of four epochs
+    with pytest.raises(KilledError):  # in the third of four epochs
         train(name, few_digits, tmp_path / "run", rewired=rewired, steps=2 * STEPS + 1)
     again, other = train(name, few_digits, tmp_path / "run", rewired=rewired)
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), other.parameters(), strict=True))
@@ -63,10 +63,10 @@ def test_a_run_is_taken_up_again_bit_for_bit(name, rewired, few_digits, tmp_path
 def test_a_checkpoint_of_another_rule_is_refused(few_digits, tmp_path):
     train("counter-current", few_digits, tmp_path, epochs=1)
     net = network("feedback-alignment")
+    rule = FeedbackAlignment(net, optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(rule.optimizer, 4)
+    run = Run(tmp_path, {"rule": "counter-current"})
     with pytest.raises(ValueError, match="must be of the rule FeedbackAlignment, got CounterCurrent"):
-        rule = FeedbackAlignment(net, optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(rule.optimizer, 4)
-        run = Run(tmp_path, {"rule": "counter-current"})
         fit(net, few_digits, rule, epochs=1, run=run, scheduler=schedule)
 
 

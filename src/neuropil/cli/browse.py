@@ -22,7 +22,7 @@ from neuropil.cli.runs import DataRoot
 Topic = Annotated[
     str | None,
     typer.Argument(
-        help="recipes, patterns, rewiring, initialization, probes or data; default: all.", show_default=False
+        help="recipes, patterns, rewiring, rules, initialization, probes or data; default: all.", show_default=False
     ),
 ]
 
@@ -33,13 +33,14 @@ _PLAIN_STARTS = {  # those that networks are built with
 
 
 def list_(topic: Topic = None) -> None:
-    """List what there is: recipes, wiring patterns, ways to rewire, starts of the weights, probes, data sets."""
+    """List what there is: recipes, patterns, ways to rewire, rules of learning, starts of weights, probes, data."""
     from neuropil.compare.registry import nearest
 
     topics: dict[str, Callable[[], dict[str, str]]] = {
         "recipes": _recipes,
         "patterns": _patterns,
         "rewiring": _rewirings,
+        "rules": _rules,
         "initialization": _starts,
         "probes": _probes,
         "data": _data_sets,
@@ -64,8 +65,8 @@ def show(
     name: Annotated[
         str,
         typer.Argument(
-            help="Name of a recipe, a pattern, a way to rewire, a start, a probe or a data set; or the folder of a run "
-            "or a comparison."
+            help="Name of a recipe, a pattern, a way to rewire, a rule of learning, a start, a probe or a data set; or "
+            "the folder of a run or a comparison."
         ),
     ],
     sparsity: Annotated[
@@ -76,13 +77,15 @@ def show(
     from neuropil.compare.probes import PROBES
     from neuropil.compare.recipe import bundled_recipes
     from neuropil.compare.registry import ARRANGEMENTS, PATTERNS, REWIRINGS, nearest
+    from neuropil.compare.rules import RULES
     from neuropil.data import SOURCES
     from neuropil.initialize import STARTS
     from neuropil.models import mixer
 
     console = Console()
     known = [
-        *bundled_recipes(), *PATTERNS, *ARRANGEMENTS, *REWIRINGS, *_PLAIN_STARTS, *STARTS, *PROBES, *SOURCES, "recipe"
+        *bundled_recipes(), *PATTERNS, *ARRANGEMENTS, *REWIRINGS, *RULES, *_PLAIN_STARTS, *STARTS, *PROBES, *SOURCES,
+        "recipe",
     ]  # fmt: skip
     if sparsity and not Path(name).is_dir():
         raise ValueError(f"show: --sparsity needs the folder of a run or a comparison, got {name!r}; try runs/digits")
@@ -104,6 +107,9 @@ def show(
     if name in REWIRINGS:
         found = True
         _show_rewiring(name, console)
+    if name in RULES:
+        found = True
+        _show_rule(name, console)
     if name in _PLAIN_STARTS:
         found = True
         console.print(f"[bold]initialization {name}[/]\n\n{_PLAIN_STARTS[name]}")
@@ -167,6 +173,12 @@ def _rewirings() -> dict[str, str]:
     return {name: _first_line(preset) for name, preset in REWIRINGS.items()}
 
 
+def _rules() -> dict[str, str]:
+    from neuropil.compare.rules import RULES
+
+    return {name: _first_line(rule) for name, rule in RULES.items()}
+
+
 def _starts() -> dict[str, str]:
     from neuropil.initialize import STARTS
 
@@ -203,7 +215,7 @@ def _print_text(text: str, console: Console) -> None:
     for line in text.splitlines():
         words, indent = line.strip(), len(line) - len(line.lstrip())
         is_title = indent == 0 and words.endswith(":") and " " not in words
-        is_entry = indent == 4 and re.match(r"[\w, ]+: ", words)
+        is_entry = words.startswith("* ") or (indent == 4 and re.match(r"[\w, ]+: ", words))
         if open_paragraph and words and not is_title and not is_entry:
             paragraphs[-1] = (paragraphs[-1][0], f"{paragraphs[-1][1]} {words}")
         else:
@@ -238,6 +250,22 @@ def _show_rewiring(name: str, console: Console) -> None:
     # what asks for a final density starts from more than that
     wiring = "erdos-renyi, density: 1.0" if "density" in required else "mixer"
     console.print(f"\nan arm: {{pattern: {wiring}, {short}}}", highlight=False)
+
+
+def _show_rule(name: str, console: Console) -> None:
+    """Print a rule's docstring up to its example, then its settings with their defaults."""
+    from neuropil.compare.rules import RULES, settings_of_rule
+
+    rule = RULES[name]
+    console.print(f"[bold]rule {name}[/]  [dim]{rule.__module__}.{rule.__qualname__}[/]\n")
+    _print_text(_text(rule, until="\nExample:"), console)
+    settings = settings_of_rule(name)
+    _print_settings({key: one.default for key, one in settings.items()}, inspect.Parameter.empty, console)
+    console.print(
+        f"\nan arm: {{pattern: dense, training: {{rule: {name}}}}}; its optimizer, rate and clipping are those of the "
+        "section training, which the arm may replace there too",
+        highlight=False,
+    )
 
 
 def _show_start(name: str, console: Console) -> None:
@@ -321,10 +349,11 @@ def _show_recipe_keys(console: Console) -> None:
         "\nan arm: {pattern: NAME, setting: value, …}, or {layers: a list of one such for each hidden layer}; beside "
         "either, readout: {pattern: NAME, …}, and rewiring: NAME or {rule: NAME, setting: value, …}, where the wiring "
         "changes in the course of training, start: NAME or {scheme: NAME, setting: value, …}, where weights start "
-        "elsewhere than model.start says, and training: {learning_rate: value, …}, where the arm learns otherwise; "
+        "elsewhere than model.start says, and training: {rule: NAME, learning_rate: value, …}, where the arm learns "
+        "otherwise; "
         "sweep: {setting: a list of values, …} stands for one arm a value, and tune: {setting: a list of values, …} "
         "for candidates of which validation chooses one; a setting of a part has a dot, as training.learning_rate; see "
-        "neuropil list patterns, neuropil list rewiring, neuropil list initialization"
+        "neuropil list patterns, neuropil list rewiring, neuropil list rules, neuropil list initialization"
     )
     console.print(
         "\nprobes: a list of names, or of {measure: NAME, every: STEPS, epochs: [0, 5, …], n_samples: …, setting: "

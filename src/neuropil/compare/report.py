@@ -18,6 +18,7 @@ from neuropil.compare.recipe import Recipe
 from neuropil.compare.registry import split_arm
 from neuropil.compare.results import Results, load_results
 from neuropil.compare.rewiring_words import describe_rewiring, name_rule
+from neuropil.compare.rules import rule_name
 from neuropil.compare.sentences import FEWEST_SEEDS, caveats, findings
 from neuropil.compare.sparsity_words import HEADER, sparsity_rows
 from neuropil.compare.spiking_words import describe_spiking
@@ -179,6 +180,8 @@ def describe_setting(recipe: Recipe) -> str:
         f"{optimizer[training.optimizer]}, learning rate {training.learning_rate:g}{falling}, weight decay "
         f"{training.weight_decay:g}{clipping}, {training.precision}."
     )
+    if training.rule != "backpropagation":
+        how += f" Weights change by the rule {rule_name(training.rule)}."
     seeds = (
         f"{_count(len(recipe.seeds), 'seed')} ({', '.join(map(str, recipe.seeds))}): a seed sets the wiring, the start "
         "of the weights and the order of the images."

@@ -21,7 +21,8 @@ def assert_local(make_rule: Callable[[], LearningRule], x: Tensor, y: Tensor) ->
       lead from the layer's input back to the parameters of another.
     * not ``transports_weights``: the weights of each linear layer are changed in ways that the inputs which it reads in
       this step do not show (orthogonal to all of them), so that nothing that is forwarded changes. The updates of all
-      other weights must stay as they were. An error that comes back over the weights, by autograd or by hand, would change them.
+      other weights must stay as they were. An error that comes back over the weights, by autograd or by hand, would
+      change them.
 
     Args:
         make_rule: builds rule and model anew, the same each time; best in float64, with smooth activations.

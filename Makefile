@@ -35,7 +35,7 @@ results: $(READY)  ## make the tables in results/ again, from data under NEUROPI
 	$(BIN)/python examples/dynamic_pruning.py digits results/dynamic-pruning-digits.csv
 	$(BIN)/python examples/dynamic_pruning.py fashion-mnist results/dynamic-pruning-fashion-mnist.csv --images 3000
 
-bench: $(READY)  ## time layers, networks, events, rewiring, neurons, sheer size and measures
+bench: $(READY)  ## time layers, networks, events, rewiring, neurons, sheer size, measures and rules of learning
 	$(BIN)/neuropil bench
 
 clean:

@@ -51,7 +51,7 @@ def test_a_long_table_where_one_density_is_asked_for(neuropil):
     [
         (
             ["layer"],
-            "bench: suites must be of layers, networks, events, rewiring, neurons, scale, measures, got 'layer'",
+            "bench: suites must be of layers, networks, events, rewiring, neurons, scale, measures, rules, got 'layer'",
         ),
         (["layers", "--size", "0"], "bench: --size must be whole numbers of at least 1"),
         (["--device", "tpu"], "bench: --device must be cpu or cuda, got 'tpu'"),

@@ -1,4 +1,4 @@
-"""Is it really faster? Layers, networks, events, rewiring, neurons, sheer size and measures, timed."""
+"""Is it really faster? Layers, networks, events, rewiring, neurons, sheer size, measures and rules, timed."""
 
 from neuropil.bench.records import read_rows
 from neuropil.bench.run import default_folder, new_records, run_suite

@@ -191,6 +191,21 @@ def show_measures(rows: Sequence[Row]) -> Shown:
         yield from footer(group, _of("network"))
 
 
+def show_rules(rows: Sequence[Row]) -> Shown:
+    """Show what a step of each rule costs, beside one of backpropagation."""
+    columns: dict[str, Callable[[Row], str]] = {
+        "rule": _of("rule"),
+        "ms (quartiles)": timed,
+        "of back-\npropagation": lambda row: digits(row["of_backpropagation"]),
+        "its\noperations": lambda row: digits(row["flops_of_backpropagation"]),
+        "peak\nMiB": lambda row: _rounded(None if row["peak_bytes"] is None else row["peak_bytes"] / 2**20, 1),
+    }
+    for (network, hidden, batch), group in _grouped(rows, "network", "hidden", "batch"):
+        yield _title(f"784 → 5 × {hidden} → 10, {str(network).replace('x', ' × ')}, batch {batch}: a step of each rule")
+        yield list_table(columns, group, names=1)
+        yield from footer(group, _of("rule"))
+
+
 SHOW: dict[str, Callable[[Sequence[Row]], Shown]] = {
     "layers": show_layers,
     "networks": show_networks,
@@ -199,6 +214,7 @@ SHOW: dict[str, Callable[[Sequence[Row]], Shown]] = {
     "neurons": show_neurons,
     "scale": show_scale,
     "measures": show_measures,
+    "rules": show_rules,
 }
 
 

@@ -18,7 +18,7 @@ def bench(
     suites: Annotated[
         list[str] | None,
         typer.Argument(
-            help="layers, networks, events, rewiring, neurons, scale, measures; default: all of them.",
+            help="layers, networks, events, rewiring, neurons, scale, measures, rules; default: all of them.",
             show_default=False,
         ),
     ] = None,
@@ -42,7 +42,7 @@ def bench(
         ),
     ] = None,
 ) -> None:
-    """Is it really faster? Time layers, networks, events, rewiring, neurons, sheer size and measures.
+    """Is it really faster? Time layers, networks, events, rewiring, neurons, sheer size, measures and rules.
 
     All contestants of a table take turns in one process; ratios are taken round by round. With --quick, results go to
     the folder bench.

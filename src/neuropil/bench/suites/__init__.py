@@ -1,6 +1,6 @@
 """What can be measured, one suite a file: each gives rows, some at a time, and takes turns inside them."""
 
-from neuropil.bench.suites import events, layers, measures, networks, neurons, rewiring, scale
+from neuropil.bench.suites import events, layers, measures, networks, neurons, rewiring, rules, scale
 
 SUITES = {
     "layers": layers.run,
@@ -10,6 +10,7 @@ SUITES = {
     "neurons": neurons.run,
     "scale": scale.run,
     "measures": measures.run,
+    "rules": rules.run,
 }
 
 __all__ = ["SUITES"]

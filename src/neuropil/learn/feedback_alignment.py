@@ -1,5 +1,6 @@
 """Errors that come back over other weights than those that signals went forward by."""
 
+import math
 from functools import partial
 from typing import Literal, get_args
 
@@ -156,10 +157,13 @@ class Broadcast(nn.Module):
         n_units = shape[1:].numel()
         if not self.weight.numel():
             generator = torch.Generator().manual_seed(self._seed)
-            bound = (6 / (self._n_classes + n_units)) ** 0.5
             uniform = torch.rand(self._n_classes, n_units, generator=generator, device="cpu") * 2 - 1
-            self.weight = (uniform * bound).to(error)
+            self.weight = (uniform * self._bound(n_units)).to(error)
         return (error @ self.weight).view(shape)
+
+    def _bound(self, n_units: int) -> float:
+        """Return the largest size of a weight: Glorot's."""
+        return math.sqrt(6 / (self._n_classes + n_units))
 
     def get_extra_state(self) -> Tensor:
         """Return the seed of the weights, which stands for them in a stored state."""

@@ -3,17 +3,23 @@
 :func:`neuropil.train.fit` takes a :class:`LearningRule` where it takes an optimizer.
 """
 
+from neuropil.learn.activations import RectifiedPower, Triangle
 from neuropil.learn.backpropagation import Backpropagation
 from neuropil.learn.counter_current import CounterCurrent
 from neuropil.learn.feedback import Feedback
 from neuropil.learn.feedback_alignment import DirectFeedbackAlignment, FeedbackAlignment, KolenPollack, SignSymmetry
 from neuropil.learn.forward_forward import ForwardForward
 from neuropil.learn.goodness import LabelledNetwork, PeerNormalization
+from neuropil.learn.hebbian import HebbianRule
 from neuropil.learn.label_diffusion import Denoiser, LabelDiffusion, NoiseSchedule
 from neuropil.learn.noprop import NoProp
+from neuropil.learn.oja import Oja, Sanger
 from neuropil.learn.pepita import Pepita
+from neuropil.learn.readout_only import ReadoutOnly
 from neuropil.learn.rule import LearningRule
+from neuropil.learn.soft_hebb import SoftHebb
 from neuropil.learn.stages import Stage, stages_of
+from neuropil.learn.winner_take_all import KrotovHopfield, WinnerTakeAll
 
 __all__ = [
     "Backpropagation",
@@ -23,15 +29,24 @@ __all__ = [
     "Feedback",
     "FeedbackAlignment",
     "ForwardForward",
+    "HebbianRule",
     "KolenPollack",
+    "KrotovHopfield",
     "LabelDiffusion",
     "LabelledNetwork",
     "LearningRule",
     "NoProp",
     "NoiseSchedule",
+    "Oja",
     "PeerNormalization",
     "Pepita",
+    "ReadoutOnly",
+    "RectifiedPower",
+    "Sanger",
     "SignSymmetry",
+    "SoftHebb",
     "Stage",
+    "Triangle",
+    "WinnerTakeAll",
     "stages_of",
 ]

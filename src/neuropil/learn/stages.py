@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from neuropil.connect import SparseConv2d, SparseLinear
+from neuropil.learn.activations import RectifiedPower
 
 Weighted = nn.Linear | SparseLinear | nn.Conv2d | SparseConv2d
 
@@ -35,6 +36,7 @@ _ACTIVATIONS = (
     nn.Hardswish,
     nn.Softsign,
     nn.Tanhshrink,
+    RectifiedPower,
 )
 _OTHERS = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 

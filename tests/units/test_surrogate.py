@@ -66,6 +66,14 @@ def test_compiled_slopes_are_the_derivatives(kind, dtype, generator):
     torch.testing.assert_close(slopes, surrogate.derivative(potential - threshold), rtol=tolerance, atol=tolerance)
 
 
+def test_area_scales_a_triangle():
+    x = torch.linspace(-2, 2, 101, dtype=torch.float64)
+    published = 0.3 / 0.6 * (1 - x.abs() / 0.6).clamp(min=0)
+    torch.testing.assert_close(Triangle(width=0.6, area=0.3).derivative(x), published)
+    with pytest.raises(ValueError, match="area must be a finite number above 0"):
+        Triangle(area=0.0)
+
+
 def test_codes_tell_surrogates_apart():
     assert len({kind.code for kind in FORMULAS}) == len(FORMULAS)
 

@@ -16,6 +16,7 @@ from neuropil.initialize.fan_in import (
     xavier_uniform_,
 )
 from neuropil.initialize.layers import weight_layers
+from neuropil.initialize.log_normal import log_normal_
 from neuropil.initialize.lsuv import LayerVariance, lsuv_
 from neuropil.initialize.orthogonal import orthogonal_
 from neuropil.initialize.rank import RankReached, effective_rank, rank_controlled_
@@ -34,6 +35,7 @@ __all__ = [
     "effective_rank",
     "kaiming_normal_",
     "kaiming_uniform_",
+    "log_normal_",
     "lsuv_",
     "middle_exponents",
     "orthogonal_",

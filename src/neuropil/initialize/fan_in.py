@@ -51,8 +51,8 @@ def kaiming_uniform_(
         >>> bool(((y**2).mean() - 1).abs() < 0.1)
         True
     """
-    bound = _gain(nonlinearity, a) * math.sqrt(3.0) * _fan(layer, mode).rsqrt()
-    return _fill(layer, _uniform(layer, generator) * bound)
+    bound = gain_of(nonlinearity, a) * math.sqrt(3.0) * fan_of(layer, mode).rsqrt()
+    return fill(layer, _uniform(layer, generator) * bound)
 
 
 def kaiming_normal_(
@@ -64,8 +64,8 @@ def kaiming_normal_(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Draw weights N(0, σ²) with σ = gain / √fan; arguments, errors and reference as :func:`kaiming_uniform_`."""
-    deviation = _gain(nonlinearity, a) * _fan(layer, mode).rsqrt()
-    return _fill(layer, _normal(layer, generator) * deviation)
+    deviation = gain_of(nonlinearity, a) * fan_of(layer, mode).rsqrt()
+    return fill(layer, normal(layer, generator) * deviation)
 
 
 def xavier_uniform_(layer: Layer, *, gain: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
@@ -80,12 +80,12 @@ def xavier_uniform_(layer: Layer, *, gain: float = 1.0, generator: torch.Generat
         X. Glorot and Y. Bengio, Understanding the difficulty of training deep feedforward neural networks,
         AISTATS 2010.
     """
-    return _fill(layer, _uniform(layer, generator) * (gain * math.sqrt(6.0)) * _both_fans(layer).rsqrt())
+    return fill(layer, _uniform(layer, generator) * (gain * math.sqrt(6.0)) * _both_fans(layer).rsqrt())
 
 
 def xavier_normal_(layer: Layer, *, gain: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
     """Draw weights N(0, σ²) with σ = gain · √(2 / (fan_in + fan_out)); otherwise as :func:`xavier_uniform_`."""
-    return _fill(layer, _normal(layer, generator) * (gain * math.sqrt(2.0)) * _both_fans(layer).rsqrt())
+    return fill(layer, normal(layer, generator) * (gain * math.sqrt(2.0)) * _both_fans(layer).rsqrt())
 
 
 @torch.no_grad()
@@ -120,7 +120,8 @@ def fans(layer: Layer) -> tuple[Tensor, Tensor]:
     return fan_in.clamp(min=1).double(), fan_out.clamp(min=1).double()
 
 
-def _fan(layer: Layer, mode: Fan) -> Tensor:
+def fan_of(layer: Layer, mode: Fan) -> Tensor:
+    """Return one of the :func:`fans`, by name."""
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"initialize: mode must be fan_in or fan_out, got {mode!r}")
     return fans(layer)[0 if mode == "fan_in" else 1]
@@ -131,7 +132,8 @@ def _both_fans(layer: Layer) -> Tensor:
     return fan_in + fan_out
 
 
-def _gain(nonlinearity: str, a: float) -> float:
+def gain_of(nonlinearity: str, a: float) -> float:
+    """Return the gain that PyTorch recommends before a nonlinearity."""
     try:
         return nn.init.calculate_gain(nonlinearity, a)  # type: ignore[arg-type]
     except ValueError as error:
@@ -142,7 +144,8 @@ def _uniform(layer: Layer, generator: torch.Generator | None) -> Tensor:
     return _drawn(torch.rand, layer, generator) * 2 - 1
 
 
-def _normal(layer: Layer, generator: torch.Generator | None) -> Tensor:
+def normal(layer: Layer, generator: torch.Generator | None) -> Tensor:
+    """Draw a standard normal number for every entry of ``layer.weight``, float64 on the CPU."""
     return _drawn(torch.randn, layer, generator)
 
 
@@ -153,7 +156,8 @@ def _drawn(draw: Callable[..., Tensor], layer: Layer, generator: torch.Generator
 
 
 @torch.no_grad()
-def _fill(layer: Layer, values: Tensor) -> Tensor:
+def fill(layer: Layer, values: Tensor) -> Tensor:
+    """Put values in the place of a layer's weights, where it connects."""
     layer.weight.copy_(values)
     if isinstance(layer, SparseLinear):
         layer.clear_dead_weights()

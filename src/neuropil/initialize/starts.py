@@ -12,6 +12,7 @@ from neuropil.initialize.critical import critical_normal_
 from neuropil.initialize.emergence_promoting import promote_emergence_
 from neuropil.initialize.fan_in import Layer
 from neuropil.initialize.layers import weight_layers
+from neuropil.initialize.log_normal import Signs, log_normal_
 from neuropil.initialize.lsuv import lsuv_
 from neuropil.initialize.orthogonal import orthogonal_
 from neuropil.initialize.rank import rank_controlled_
@@ -99,6 +100,24 @@ def orthogonal(model: nn.Module, sample: Tensor, generator: torch.Generator, *, 
         orthogonal_(layer, gain=gain, generator=own)
 
 
+def log_normal(
+    model: nn.Module,
+    sample: Tensor,
+    generator: torch.Generator,
+    *,
+    ratio: float = 1.5,
+    signs: Signs = "weight",
+    mode: fan_in.Fan = "fan_in",
+) -> None:
+    """Log-normal magnitudes with random signs of weights or of neurons, for learning that keeps signs.
+
+    Variances are those of Kaiming's start; see :func:`neuropil.initialize.log_normal_`.
+    """
+    for layer, is_last, own in _draws(model, sample, generator):
+        nonlinearity = "linear" if is_last else "relu"
+        log_normal_(layer, ratio=ratio, signs=signs, nonlinearity=nonlinearity, mode=mode, generator=own)
+
+
 def lsuv(
     model: nn.Module,
     sample: Tensor,
@@ -168,6 +187,7 @@ STARTS: dict[str, Callable[..., None]] = {
     "xavier-uniform": xavier_uniform,
     "xavier-normal": xavier_normal,
     "orthogonal": orthogonal,
+    "log-normal": log_normal,
     "lsuv": lsuv,
     "critical": critical,
     "rank": rank,

@@ -6,6 +6,9 @@
 from neuropil.learn.activations import RectifiedPower, Triangle
 from neuropil.learn.backpropagation import Backpropagation
 from neuropil.learn.counter_current import CounterCurrent
+from neuropil.learn.eprop import EProp
+from neuropil.learn.equilibrium import EquilibriumNet, EquilibriumPropagation
+from neuropil.learn.exponentiated_gradient import ExponentiatedAdam, ExponentiatedGradient, SignConstrainedSGD
 from neuropil.learn.feedback import Feedback
 from neuropil.learn.feedback_alignment import DirectFeedbackAlignment, FeedbackAlignment, KolenPollack, SignSymmetry
 from neuropil.learn.forward_forward import ForwardForward
@@ -15,21 +18,30 @@ from neuropil.learn.label_diffusion import Denoiser, LabelDiffusion, NoiseSchedu
 from neuropil.learn.noprop import NoProp
 from neuropil.learn.oja import Oja, Sanger
 from neuropil.learn.pepita import Pepita
+from neuropil.learn.predictive_coding import PredictiveCoding
 from neuropil.learn.readout_only import ReadoutOnly
 from neuropil.learn.rule import LearningRule
 from neuropil.learn.soft_hebb import SoftHebb
 from neuropil.learn.stages import Stage, stages_of
+from neuropil.learn.target_propagation import DifferenceTargetPropagation, Inverse
 from neuropil.learn.winner_take_all import KrotovHopfield, WinnerTakeAll
 
 __all__ = [
     "Backpropagation",
     "CounterCurrent",
     "Denoiser",
+    "DifferenceTargetPropagation",
     "DirectFeedbackAlignment",
+    "EProp",
+    "EquilibriumNet",
+    "EquilibriumPropagation",
+    "ExponentiatedAdam",
+    "ExponentiatedGradient",
     "Feedback",
     "FeedbackAlignment",
     "ForwardForward",
     "HebbianRule",
+    "Inverse",
     "KolenPollack",
     "KrotovHopfield",
     "LabelDiffusion",
@@ -40,9 +52,11 @@ __all__ = [
     "Oja",
     "PeerNormalization",
     "Pepita",
+    "PredictiveCoding",
     "ReadoutOnly",
     "RectifiedPower",
     "Sanger",
+    "SignConstrainedSGD",
     "SignSymmetry",
     "SoftHebb",
     "Stage",

@@ -129,6 +129,18 @@ class Feedback(nn.Module):
         """
         return send_back(layer, delta, shape, self.weight.detach(), along=self._twin)
 
+    def learn(self, h: Tensor, delta: Tensor) -> None:
+        """Set the gradient of the weights, of a linear layer, to the sum over the batch of products h δ.
+
+        Args:
+            h: what the weights carried back, ``[b, out_features]``.
+            delta: gradient of what that came to, ``[b, in_features]``.
+        """
+        if self._twin is None:
+            self.weight.grad = h.T @ delta
+        else:
+            (self.weight.grad,) = torch.autograd.grad(self._twin(delta), self.weight, h)
+
 
 def send_back(
     layer: Weighted, delta: Tensor, shape: torch.Size, weight: Tensor, *, along: SparseLinear | None = None

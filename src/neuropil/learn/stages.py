@@ -1,5 +1,6 @@
 """A model as stages, one after the other: a layer with weights, and what follows it up to the next one."""
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -150,6 +151,17 @@ def n_outputs(stage: Stage) -> int:
     """Return how many neurons, or channels, a stage's layer has."""
     layer = stage.layer
     return layer.out_features if isinstance(layer, nn.Linear | SparseLinear) else layer.out_channels
+
+
+def activation_of(stage: Stage) -> nn.Module:
+    """Return a stage's last activation, in a form that changes nothing in place; ``nn.Identity`` where it has none."""
+    for module in reversed(stage.after):
+        if isinstance(module, _ACTIVATIONS):
+            activation = copy.copy(module)
+            if hasattr(activation, "inplace"):
+                activation.inplace = False
+            return activation
+    return nn.Identity()
 
 
 def _leaves(modules: Iterable[nn.Module], who: str) -> Iterable[nn.Module]:

@@ -10,6 +10,7 @@ from neuropil.units.integrate import IF
 from neuropil.units.izhikevich import Izhikevich, IzhikevichState
 from neuropil.units.leaky_integrator import LeakyIntegrator, LeakyIntegratorState
 from neuropil.units.lif import LIF, LIFState
+from neuropil.units.recurrent import Recurrent
 from neuropil.units.surrogate import ATan, Boxcar, FastSigmoid, Sigmoid, Surrogate, Triangle
 from neuropil.units.unit import Unit, detached
 
@@ -28,6 +29,7 @@ __all__ = [
     "LIFState",
     "LeakyIntegrator",
     "LeakyIntegratorState",
+    "Recurrent",
     "Sigmoid",
     "Surrogate",
     "Triangle",

@@ -169,25 +169,29 @@ class Sigmoid(Surrogate):
 
 @dataclass(frozen=True)
 class Triangle(Surrogate):
-    """A triangle of area 1: (1 − |x| / w) / w, and exactly 0 from a distance of w on.
+    """A triangle: (1 − |x| / w) a / w, and exactly 0 from a distance of w on.
 
     Args:
         width: w, from the threshold to where it ends.
+        area: a.
 
     Reference:
-        SpikingJelly's piecewise quadratic with α = 1 / w. snnTorch's ``triangular`` is another thing.
+        SpikingJelly's piecewise quadratic with α = 1 / w. snnTorch's ``triangular`` is another thing. That of e-prop
+        (G. Bellec et al., Nature Communications 11, 3625, 2020) has as its width the threshold, and an area of 0.3.
     """
 
     width: float = 1.0
+    area: float = 1.0
     code: ClassVar[int | None] = 3
 
     def __post_init__(self) -> None:
         _check_positive(self, "width")
+        _check_positive(self, "area")
 
     @property
     def peak(self) -> float:
         """Its value at the threshold."""
-        return 1 / self.width
+        return self.area / self.width
 
     @property
     def sharpness(self) -> float:

@@ -19,6 +19,18 @@ RULES: dict[str, type[LearningRule]] = {
     "direct-feedback-alignment": learn.DirectFeedbackAlignment,
     "sign-symmetry": learn.SignSymmetry,
     "kolen-pollack": learn.KolenPollack,
+    "target-propagation": learn.DifferenceTargetPropagation,
+    "equilibrium-propagation": learn.EquilibriumPropagation,
+    "predictive-coding": learn.PredictiveCoding,
+    "forward-forward": learn.ForwardForward,
+    "pepita": learn.Pepita,
+    "noprop": learn.NoProp,
+    "readout-only": learn.ReadoutOnly,
+    "oja": learn.Oja,
+    "sanger": learn.Sanger,
+    "winner-take-all": learn.WinnerTakeAll,
+    "krotov-hopfield": learn.KrotovHopfield,
+    "soft-hebb": learn.SoftHebb,
 }
 # what comes from elsewhere in a recipe, or not at all
 _GIVEN = frozenset({"model", "optimizer", "clip_norm", "generator", "loss", "penalties", "autocast"})

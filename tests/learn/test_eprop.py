@@ -246,12 +246,12 @@ def test_digits_are_learned_better_than_by_the_readout_alone():
                 module.requires_grad_(False)
             rule = EProp(net, "random", order="reverse", generator=stream(seed, "rule"))
             order = stream(seed, "order")
-            for _ in range(3):
+            for _ in range(2):
                 for batch_x, batch_y in digits.batches(digits.train, 32, generator=order):
                     rule.step(batch_x, batch_y)
             with torch.no_grad():
                 accuracies.append(float((rule.predictor(x).argmax(1) == y).float().mean()))
-        assert accuracies[0] > 0.88
+        assert accuracies[0] > 0.85
         assert accuracies[0] > accuracies[1] + 0.03
 
 

@@ -6,6 +6,7 @@
 from neuropil.learn.activations import RectifiedPower, Triangle
 from neuropil.learn.backpropagation import Backpropagation
 from neuropil.learn.counter_current import CounterCurrent
+from neuropil.learn.diehl_cook import DiehlCookNet
 from neuropil.learn.eprop import EProp
 from neuropil.learn.equilibrium import EquilibriumNet, EquilibriumPropagation
 from neuropil.learn.exponentiated_gradient import ExponentiatedAdam, ExponentiatedGradient, SignConstrainedSGD
@@ -23,13 +24,16 @@ from neuropil.learn.readout_only import ReadoutOnly
 from neuropil.learn.rule import LearningRule
 from neuropil.learn.soft_hebb import SoftHebb
 from neuropil.learn.stages import Stage, stages_of
+from neuropil.learn.stdp import STDP
 from neuropil.learn.target_propagation import DifferenceTargetPropagation, Inverse
 from neuropil.learn.winner_take_all import KrotovHopfield, WinnerTakeAll
 
 __all__ = [
+    "STDP",
     "Backpropagation",
     "CounterCurrent",
     "Denoiser",
+    "DiehlCookNet",
     "DifferenceTargetPropagation",
     "DirectFeedbackAlignment",
     "EProp",

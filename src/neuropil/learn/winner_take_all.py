@@ -100,8 +100,9 @@ class KrotovHopfield(HebbianRule):
 
     Reference:
         D. Krotov, J. Hopfield, PNAS 116, 2019, and the code they published: 200 epochs in batches of 100. Their
-        read-out, ReLU(I)ⁿ, is a :class:`RectifiedPower` in the model. The card found it hardly better than random
-        features on MNIST; see the README for ours.
+        read-out, ReLU(I)ⁿ, is a :class:`RectifiedPower` in the model. Where training is short, only a larger learning
+        rate brings the published start near length 1: with 0.4 and δ = 0.1, two layers of 256 neurons learn MNIST
+        above random ones in five epochs of 10,000 images; with 0.1, below them.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8, bias=False), nn.ReLU(), nn.Linear(8, 3))

@@ -251,7 +251,7 @@ def test_digits_are_learned_better_than_by_the_readout_alone():
                     rule.step(batch_x, batch_y)
             with torch.no_grad():
                 accuracies.append(float((rule.predictor(x).argmax(1) == y).float().mean()))
-        assert accuracies[0] > 0.85
+        assert accuracies[0] > 0.8
         assert accuracies[0] > accuracies[1] + 0.03
 
 

@@ -22,7 +22,8 @@ class DiehlCookNet(nn.Module):
         100 ms dv/dt = −65 mV − v − g_e v + g_i (−100 mV − v),  spike: v > θ − 72 mV, reset to −65 mV, 5 ms of rest
         10 ms dv/dt = −60 mV − v − g_e v,                        spike: v > −40 mV, reset to −45 mV, 2 ms of rest
 
-    Conductances decay with 1 ms (g_e) and 2 ms (g_i); θ starts at 20 mV. Steps are of 0.5 ms, by Euler's rule.
+    Conductances decay with 1 ms (g_e) and 2 ms (g_i); θ starts at 20 mV. Steps are of 0.5 ms, by Euler's rule; where a
+    step would overshoot the equilibrium of a potential, as after many inhibitory spikes at once, it ends there.
 
     Args:
         n_inputs: pixels of an image.
@@ -48,7 +49,8 @@ class DiehlCookNet(nn.Module):
 
     Reference:
         P. Diehl, M. Cook, Frontiers in Computational Neuroscience 9, 99 (2015), with the numbers of the public code.
-        Left out are the delays of its input synapses (0 to 10 ms at random). Traces and thresholds decay exactly.
+        Left out are the delays of its input synapses (0 to 10 ms at random). Traces and thresholds decay exactly, and
+        potentials do not overshoot, which by Euler's rule alone makes them explode.
 
     Example:
         >>> net = DiehlCookNet(64, 10, n_neurons=20, generator=torch.Generator().manual_seed(0))

@@ -24,6 +24,12 @@ TIME_THRESHOLD = 1e7
 
 
 @numba.njit(cache=True, nogil=True)
+def _approach(v: float, conductance: float, pull: float, share: float) -> float:
+    """Return v + share (pull − conductance v), Euler's rule, or the equilibrium where that would be overshot."""
+    return v + share * (pull - conductance * v) if share * conductance <= 1 else pull / conductance
+
+
+@numba.njit(cache=True, nogil=True)
 def present(
     spikes: Array,
     n_after: int,
@@ -38,7 +44,7 @@ def present(
 ) -> Array:
     """Run one presentation and the silence after it; return how often each excitatory neuron spiked.
 
-    A step: potentials and conductances go on (Euler), thresholds and traces decay; who is above threshold spikes;
+    A step: potentials and conductances go on, thresholds and traces decay; who is above threshold spikes;
     spikes arrive, then synapses change, sources' before targets' spikes; who spiked is reset.
 
     Args:
@@ -65,14 +71,15 @@ def present(
             if rest_e[j] > 0:
                 rest_e[j] -= 1
             else:
-                drive = REST_POTENTIAL_E - v_e[j] - excitation_e[j] * v_e[j] + inhibition_e[j] * (INHIBITED_E - v_e[j])
-                v_e[j] += STEP / TIME_E * drive
+                conductance = 1 + excitation_e[j] + inhibition_e[j]
+                pull = REST_POTENTIAL_E + inhibition_e[j] * INHIBITED_E
+                v_e[j] = _approach(v_e[j], conductance, pull, STEP / TIME_E)
             excitation_e[j] -= STEP / TIME_EXCITATION * excitation_e[j]
             inhibition_e[j] -= STEP / TIME_INHIBITION * inhibition_e[j]
             if rest_i[j] > 0:
                 rest_i[j] -= 1
             else:
-                v_i[j] += STEP / TIME_I * (REST_POTENTIAL_I - v_i[j] - excitation_i[j] * v_i[j])
+                v_i[j] = _approach(v_i[j], 1 + excitation_i[j], REST_POTENTIAL_I, STEP / TIME_I)
             excitation_i[j] -= STEP / TIME_EXCITATION * excitation_i[j]
             fired_e[j] = rest_e[j] == 0 and v_e[j] > THRESHOLD_E - OFFSET + thresholds[j]
             fired_i[j] = rest_i[j] == 0 and v_i[j] > THRESHOLD_I

@@ -196,8 +196,8 @@ def show_rules(rows: Sequence[Row]) -> Shown:
     columns: dict[str, Callable[[Row], str]] = {
         "rule": _of("rule"),
         "ms (quartiles)": timed,
-        "of back-\npropagation": lambda row: digits(row["of_backpropagation"]),
-        "its\noperations": lambda row: digits(row["flops_of_backpropagation"]),
+        "of back-\npropagation": lambda row: _rounded(row["of_backpropagation"], 2),
+        "its\noperations": lambda row: _rounded(row["flops_of_backpropagation"], 2),
         "peak\nMiB": lambda row: _rounded(None if row["peak_bytes"] is None else row["peak_bytes"] / 2**20, 1),
     }
     for (network, hidden, batch), group in _grouped(rows, "network", "hidden", "batch"):

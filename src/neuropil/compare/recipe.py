@@ -143,10 +143,13 @@ class TrainingSection(_Section):
 
     epochs: int = Field(20, ge=1, description="how often all training images are seen")
     batch_size: int = Field(256, ge=1, description="images in a step")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="adam, adamw or sgd")
+    optimizer: Literal["adam", "adamw", "sgd", "exponentiated-gradient", "exponentiated-adam"] = Field(
+        "adam",
+        description="adam, adamw, sgd; exponentiated-gradient or exponentiated-adam, whose steps multiply weights",
+    )
     learning_rate: float = Field(1e-3, gt=0, description="learning rate at the start")
     weight_decay: float = Field(1e-4, ge=0, description="weight decay (coupled, but for adamw)")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum, for sgd")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum, for sgd and exponentiated-gradient")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate over the epochs")
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32",

@@ -172,7 +172,13 @@ def describe_setting(recipe: Recipe) -> str:
         network += " Weights start uniform at Kaiming's scale, biases at 0."
     elif model.start != "default":
         network += f" Weights start by the scheme {describe_start(model.start)}, biases at 0."
-    optimizer = {"adam": "Adam", "adamw": "AdamW", "sgd": f"SGD with momentum {training.momentum:g}"}
+    optimizer = {
+        "adam": "Adam",
+        "adamw": "AdamW",
+        "sgd": f"SGD with momentum {training.momentum:g}",
+        "exponentiated-gradient": f"exponentiated gradient steps with momentum {training.momentum:g}",
+        "exponentiated-adam": "exponentiated Adam",
+    }
     falling = " falling to 0 along a cosine" if training.schedule == "cosine" else ""
     clipping = "" if training.clip_norm is None else f", gradients clipped to norm {training.clip_norm:g}"
     how = (

@@ -86,7 +86,12 @@ def build_rule(training: Mapping[str, Any], net: nn.Module, generator: torch.Gen
 
 def make_optimizer(parameters: Any, training: Mapping[str, Any]) -> torch.optim.Optimizer:
     """Return the optimizer that a recipe names, for parameters or groups of them."""
-    settings = {"lr": training["learning_rate"], "weight_decay": training["weight_decay"], "fused": True}
+    settings = {"lr": training["learning_rate"], "weight_decay": training["weight_decay"]}
+    if training["optimizer"] == "exponentiated-gradient":
+        return learn.ExponentiatedGradient(parameters, momentum=training["momentum"], **settings)
+    if training["optimizer"] == "exponentiated-adam":
+        return learn.ExponentiatedAdam(parameters, **settings)
+    settings["fused"] = True
     if training["optimizer"] == "sgd":
         return torch.optim.SGD(parameters, momentum=training["momentum"], **settings)
     if training["optimizer"] == "adamw":

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from neuropil.bench.fresh import in_fresh_process
 from neuropil.bench.records import Row
@@ -109,9 +110,25 @@ def flops(one: Contestant) -> int | None:
         return None
     step = training_step(one)
     step()  # what is made at the first step is not part of it
-    with FlopCounterMode(display=False) as counter:
+    with _Counting() as counting:
         step()
-    return int(counter.get_total_flops())
+    flops: int = counting.flops
+    return flops
+
+
+class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts operations as PyTorch's own counter does, which cannot watch gradients that are asked for one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func.overloadpacket)
+        if count is not None:
+            self.flops += int(count(*args, **(kwargs or {}), out_val=result))
+        return result
 
 
 def peak_of(one: Contestant, threads: int) -> int:

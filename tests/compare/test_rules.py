@@ -1,0 +1,83 @@
+"""Rules of learning by name, in recipes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuropil.compare import RecipeError, compare, expand_arms, load_results, write_csv
+from neuropil.compare.arms import run_recipe
+from neuropil.compare.labels import describe_arm
+from neuropil.compare.recipe import Recipe, parse_recipe
+from neuropil.compare.rules import RULES, plain_rule, rule_name, settings_of_rule
+
+
+def recipe(arms: dict[str, Any], **training: Any) -> Recipe:
+    return parse_recipe({
+        "name": "r", "question": "?", "model": {"hidden": [16]}, "seeds": 1, "arms": arms,
+        "training": {"epochs": 1, "batch_size": 64, "optimizer": "sgd", "learning_rate": 0.05, **training},
+    })  # fmt: skip
+
+
+def test_backpropagation_goes_without_saying() -> None:
+    chosen = recipe({"a": {"pattern": "dense"}, "b": {"pattern": "dense", "training": {"rule": "pepita"}}})
+    a, b = expand_arms(chosen)
+    assert "rule" not in run_recipe(chosen, a, 0)["training"]
+    assert run_recipe(chosen, b, 0)["training"]["rule"] == "pepita"
+    assert describe_arm(b) == "dense, width 16, rule pepita"
+
+
+def test_the_twins_of_an_arm_learn_by_its_rule() -> None:
+    rule = {"name": "sign-symmetry", "form": "fixed"}
+    arms = expand_arms(recipe({"a": {"pattern": "ensembles", "n_groups": 4, "training": {"rule": rule}}}))
+    assert [arm.training for arm in arms] == [{"rule": rule}] * 4
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("pepitta", "rule must be one of backpropagation, .* got 'pepitta'; try 'pepita'"),
+        ({"name": "pepita", "scale": 1}, "rule pepita has no setting 'scale'"),
+        ({"name": "sign-symmetry", "form": "other"}, "rule sign-symmetry: form"),
+        ({"form": "fixed"}, "rule must be one of"),
+    ],
+)
+def test_wrong_rules_are_told(rule: Any, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipe({"a": {"pattern": "dense"}}, rule=rule)
+
+
+def test_what_a_rule_cannot_train_is_told_before_anything_runs(tmp_path: Path) -> None:
+    chosen = recipe({"a": {"pattern": "dense", "training": {"rule": "equilibrium-propagation"}}})
+    with pytest.raises(RecipeError, match=r"arms\.a: EquilibriumPropagation: .*ReLU"):
+        compare(chosen, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_only_backpropagation_has_a_rate_profile() -> None:
+    with pytest.raises(RecipeError, match="rate_profile 2.0 needs the rule backpropagation"):
+        recipe({"a": {"pattern": "dense"}}, rule="pepita", rate_profile=2.0)
+
+
+def test_a_setting_of_a_rule_can_be_swept(tmp_path: Path) -> None:
+    arms = {"a": {"pattern": "dense", "sweep": {"training.rule": ["pepita", "readout-only"]}}}
+    chosen = recipe(arms)
+    compare(chosen, tmp_path, jobs=1)
+    text = write_csv(load_results(tmp_path), tmp_path / "r.csv").read_text()
+    assert ",pepita," in text
+    assert ",readout-only," in text
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_has_plain_settings(name: str) -> None:
+    assert plain_rule(name) == plain_rule({"name": name}) == name
+    defaults = {key: one.default for key, one in settings_of_rule(name).items() if one.default is not one.empty}
+    told = plain_rule({"name": name, **defaults})
+    assert rule_name(told).startswith(name)
+
+
+@pytest.mark.parametrize("optimizer", ["exponentiated-gradient", "exponentiated-adam"])
+def test_steps_that_multiply_have_names(optimizer: str, tmp_path: Path) -> None:
+    arms = {"a": {"pattern": "dense", "start": "log-normal", "training": {"optimizer": optimizer}}}
+    chosen = recipe(arms)
+    assert [task.state for task in compare(chosen, tmp_path, jobs=1)] == ["done"]

@@ -29,9 +29,11 @@ results: $(READY)  ## make the tables in results/ again, from data under NEUROPI
 		$(BIN)/neuropil compare emergence-$$optimizer name=emergence-digits-$$depth-$$optimizer hidden=$$hidden && \
 			cp runs/emergence-digits-$$depth-$$optimizer/results.csv results/emergence-digits-$$depth-$$optimizer.csv || exit 1; \
 	done; done
-	$(BIN)/neuropil compare emergence-adam name=emergence-fashion-mnist-4-adam data.name=fashion-mnist hidden='[128,128,128]' \
-		epochs=5 batch_size=128 seeds=3 && \
-		cp runs/emergence-fashion-mnist-4-adam/results.csv results/emergence-fashion-mnist-4-adam.csv
+	for optimizer in adam sgd; do \
+		$(BIN)/neuropil compare emergence-$$optimizer name=emergence-fashion-mnist-4-$$optimizer data.name=fashion-mnist \
+			hidden='[128,128,128]' epochs=5 batch_size=128 seeds=3 && \
+			cp runs/emergence-fashion-mnist-4-$$optimizer/results.csv results/emergence-fashion-mnist-4-$$optimizer.csv || exit 1; \
+	done
 	$(BIN)/python examples/dynamic_pruning.py digits results/dynamic-pruning-digits.csv
 	$(BIN)/python examples/dynamic_pruning.py fashion-mnist results/dynamic-pruning-fashion-mnist.csv --images 3000
 

@@ -197,7 +197,7 @@ def test_sparse_convolutions_have_sparse_feedback():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"similarity": "angle"}, "similarity must be one of None, product, cosine, got 'angle'"),
+        ({"similarity": "angle"}, "similarity must be one of product, cosine, got 'angle'"),
         ({"feedback": "none"}, "feedback must be one of learned, fixed"),
         ({"along": "axons"}, "along must be one of wiring, dense"),
         ({"scale": -1.0}, "scale must be at least 0, got -1"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from neuropil.connect import SparseConv2d, SparseLinear
 from neuropil.learn.centralize import centralize
-from neuropil.learn.feedback import Along, Feedback, check_along, mean_fans
+from neuropil.learn.feedback import Along, Feedback, mean_fans
 from neuropil.learn.forward_pass import set_gradients
 from neuropil.learn.rule import LearningRule, MakeOptimizer, accuracy, one_hot
+from neuropil.learn.settings import check_choice
 from neuropil.learn.stages import Stage, hidden_and_readout, is_activation, n_outputs, weight_of
 
 Similarity = Literal["product", "cosine"]
+Teaching = Literal["learned", "fixed"]
 _SCALE = {"product": 0.5, "cosine": 1.0}
 _SIZE = 256  # a literal of the published code, whose hidden layers and batches are of this size
 _CERTAIN = 0.1  # likewise
@@ -76,7 +78,7 @@ class CounterCurrent(LearningRule):
         self_similarity: float = 0.5,
         filter_target: bool = False,
         centralize: bool = False,
-        feedback: Literal["learned", "fixed"] = "learned",
+        feedback: Teaching = "learned",
         along: Along = "wiring",
         optimizer: MakeOptimizer = partial(torch.optim.SGD, lr=1.0),  # noqa: B008 (never changed)
         clip_norm: float | None = 1.0,
@@ -84,9 +86,10 @@ class CounterCurrent(LearningRule):
     ) -> None:
         hidden, readout = hidden_and_readout(model, who="CounterCurrent")
         self.stages = [*hidden, readout]
-        check_along("CounterCurrent", along)
-        _check_choice("similarity", similarity, (None, *get_args(Similarity)))
-        _check_choice("feedback", feedback, ("learned", "fixed"))
+        check_choice("CounterCurrent", "along", along, Along)
+        if similarity is not None:
+            check_choice("CounterCurrent", "similarity", similarity, Similarity)
+        check_choice("CounterCurrent", "feedback", feedback, Teaching)
         for name, value in (("scale", scale), ("self_similarity", self_similarity)):
             if value is not None and value < 0:
                 raise ValueError(f"CounterCurrent: {name} must be at least 0, got {value:g}")
@@ -241,9 +244,3 @@ def _still(module: nn.Module, one: Tensor) -> Tensor:
 def _apart(rows: Tensor) -> Tensor:
     """Return the mean squared difference of rows' products from the identity."""
     return (rows @ rows.T - torch.eye(len(rows), dtype=rows.dtype, device=rows.device)).square().mean()
-
-
-def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
-    if value not in choices:
-        known = ", ".join(str(choice) for choice in choices)
-        raise ValueError(f"CounterCurrent: {name} must be one of {known}, got {value!r}")

@@ -1,7 +1,7 @@
 """E-prop: spiking networks that learn forward in time, from traces at their synapses and errors that are broadcast."""
 
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from neuropil.connect import SparseLinear, back_product
 from neuropil.learn.eligibility import LayerTraces
 from neuropil.learn.forward_pass import set_gradients
 from neuropil.learn.rule import LearningRule, MakeOptimizer, accuracy, one_hot
+from neuropil.learn.settings import check_choice
 from neuropil.learn.spiking_stages import MeanPotential, SpikingStage, spiking_stages_of, step_with_slope
 from neuropil.units import LIF
 from neuropil.units.unit import State
@@ -81,9 +82,8 @@ class EProp(LearningRule):
         clip_norm: float | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        for name, value, known in (("feedback", feedback, Signals), ("order", order, Order)):
-            if value not in get_args(known):
-                raise ValueError(f"EProp: {name} must be one of {', '.join(get_args(known))}, got {value!r}")
+        check_choice("EProp", "feedback", feedback, Signals)
+        check_choice("EProp", "order", order, Order)
         self._stages = spiking_stages_of(model, who="EProp")
         self.feedback, self.order = feedback, order
         self.transports_weights = feedback == "symmetric"  # type: ignore[misc]

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neuropil.learn.rule import LearningRule, MakeOptimizer, accuracy, one_hot
+from neuropil.learn.settings import check_choice
 from neuropil.learn.settling import learn, weights_held
 from neuropil.learn.stages import Stage, activation_of, hidden_and_readout
 
@@ -180,12 +181,8 @@ class EquilibriumPropagation(LearningRule):
         clip_norm: float | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        for name, value, known in (
-            ("nudging", nudging, get_args(Nudging)),
-            ("activation", activation, get_args(Activation)),
-        ):
-            if value not in known:
-                raise ValueError(f"EquilibriumPropagation: {name} must be one of {', '.join(known)}, got {value!r}")
+        check_choice("EquilibriumPropagation", "nudging", nudging, Nudging)
+        check_choice("EquilibriumPropagation", "activation", activation, Activation)
         if min(free_steps, nudged_steps) < 1 or beta <= 0:
             raise ValueError(
                 f"EquilibriumPropagation: free_steps and nudged_steps must be at least 1 and beta above 0, got "

@@ -1,7 +1,7 @@
 """Weights that carry a signal from a layer's targets back to its sources."""
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +15,6 @@ from neuropil.connect.rewire_layer import rewire_layer
 from neuropil.learn.stages import Weighted
 
 Along = Literal["wiring", "dense"]
-
-
-def check_along(who: str, along: str) -> None:
-    """Raise a ``ValueError`` unless feedback weights can be wired so."""
-    if along not in get_args(Along):
-        raise ValueError(f"{who}: along must be one of {', '.join(get_args(Along))}, got {along!r}")
 
 
 class Feedback(nn.Module):

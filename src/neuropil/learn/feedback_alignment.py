@@ -2,16 +2,17 @@
 
 import math
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neuropil.connect import SparseConv2d, SparseLinear
-from neuropil.learn.feedback import Along, Feedback, check_along, mean_fans, send_back
+from neuropil.learn.feedback import Along, Feedback, mean_fans, send_back
 from neuropil.learn.forward_pass import Passed, pass_forward
 from neuropil.learn.rule import LearningRule, MakeOptimizer, accuracy
+from neuropil.learn.settings import check_choice
 from neuropil.learn.stages import hidden_and_readout, n_outputs, weight_of
 
 _SGD = partial(torch.optim.SGD, lr=0.02, momentum=0.9)
@@ -53,7 +54,7 @@ class FeedbackAlignment(LearningRule):
         generator: torch.Generator | None = None,
     ) -> None:
         who = type(self).__name__
-        check_along(who, along)
+        check_choice(who, "along", along, Along)
         hidden, readout = hidden_and_readout(model, who=who)
         self.stages = [*hidden, readout]
         self._along = along
@@ -204,8 +205,7 @@ class SignSymmetry(FeedbackAlignment):
         clip_norm: float | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        if form not in get_args(Form):
-            raise ValueError(f"SignSymmetry: form must be one of {', '.join(get_args(Form))}, got {form!r}")
+        check_choice("SignSymmetry", "form", form, Form)
         self.form = form
         super().__init__(model, optimizer=optimizer, clip_norm=clip_norm, generator=generator)
 

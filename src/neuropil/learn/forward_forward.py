@@ -13,10 +13,10 @@ from neuropil.learn.goodness import (
     Normalization,
     PeerNormalization,
     Predict,
-    check_choice,
     goodness,
 )
 from neuropil.learn.rule import LearningRule, MakeOptimizer, accuracy, one_hot
+from neuropil.learn.settings import check_choice
 from neuropil.learn.stages import n_outputs
 
 Negatives = Literal["uniform", "hard"]

@@ -1,22 +1,17 @@
 """A network whose input holds a label, and how strongly its layers answer: what Forward-Forward trains."""
 
 from collections.abc import Iterator
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from neuropil.connect import SparseLinear
+from neuropil.learn.settings import check_choice
 from neuropil.learn.stages import Stage, hidden_and_readout, n_outputs
 
 Normalization = Literal["rms", "l2"]
 Predict = Literal["softmax", "goodness"]
-
-
-def check_choice(who: str, name: str, value: str, choices: Any) -> None:
-    """Raise a ``ValueError`` unless a setting is one of a ``Literal``'s."""
-    if value not in get_args(choices):
-        raise ValueError(f"{who}: {name} must be one of {', '.join(get_args(choices))}, got {value!r}")
 
 
 def goodness(activity: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from neuropil.connect import SparseLinear
 from neuropil.learn.afferents import Afferents
 from neuropil.learn.readout_only import ADAM, ReadoutOnly
 from neuropil.learn.rule import MakeOptimizer
+from neuropil.learn.settings import check_choice
 from neuropil.learn.stages import Stage
 
 Order = Literal["together", "one_by_one"]
@@ -88,10 +89,11 @@ class HebbianRule(ReadoutOnly):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(model, optimizer=optimizer, clip_norm=clip_norm, generator=generator)
-        self._check("anneal", anneal, Anneal)
-        self._check("order", order, Order)
-        self._check("readout", readout, ReadoutTime)
-        self._check("start", start, Start)
+        who = type(self).__name__
+        check_choice(who, "anneal", anneal, Anneal)
+        check_choice(who, "order", order, Order)
+        check_choice(who, "readout", readout, ReadoutTime)
+        check_choice(who, "start", start, Start)
         if not 0 < unsupervised <= 1 or (unsupervised == 1 and readout == "after"):
             raise ValueError(
                 f"{type(self).__name__}: unsupervised must be above 0 and below 1, a share of training after which the "
@@ -194,12 +196,6 @@ class HebbianRule(ReadoutOnly):
         return afferents.spread(decay) * afferents.weight
 
     # Settings
-
-    def _check(self, name: str, value: str, choices: object) -> None:
-        if value not in get_args(choices):
-            raise ValueError(
-                f"{type(self).__name__}: {name} must be one of {', '.join(get_args(choices))}, got {value!r}"
-            )
 
     def _for_each(self, name: str, value: PerLayer) -> list[float]:
         """Return a positive number for each hidden layer, given one for all or one each."""

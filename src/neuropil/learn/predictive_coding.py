@@ -1,13 +1,14 @@
 """Layers that predict one another, and learn from what was predicted wrongly."""
 
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neuropil.learn.rule import LearningRule, MakeOptimizer, accuracy, one_hot
+from neuropil.learn.settings import check_choice
 from neuropil.learn.settling import check_repeatable, learn, weights_held
 from neuropil.learn.stages import hidden_and_readout
 
@@ -72,9 +73,8 @@ class PredictiveCoding(LearningRule):
         clip_norm: float | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        for name, value, known in (("mode", mode, get_args(Mode)), ("output", output, get_args(Output))):
-            if value not in known:
-                raise ValueError(f"PredictiveCoding: {name} must be one of {', '.join(known)}, got {value!r}")
+        check_choice("PredictiveCoding", "mode", mode, Mode)
+        check_choice("PredictiveCoding", "output", output, Output)
         hidden, readout = hidden_and_readout(model, who="PredictiveCoding")
         self.stages = [*hidden, readout]
         self.mode, self.output = mode, output

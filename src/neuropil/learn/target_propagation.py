@@ -1,16 +1,17 @@
 """Targets that come back over learned inverses, in place of errors."""
 
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neuropil.connect import SparseLinear
-from neuropil.learn.feedback import Along, Feedback, check_along
+from neuropil.learn.feedback import Along, Feedback
 from neuropil.learn.forward_pass import Passed, pass_forward, set_gradients
 from neuropil.learn.rule import LearningRule, MakeOptimizer, accuracy, one_hot
+from neuropil.learn.settings import check_choice
 from neuropil.learn.settling import check_repeatable
 from neuropil.learn.stages import Weighted, activation_of, hidden_and_readout
 
@@ -114,10 +115,8 @@ class DifferenceTargetPropagation(LearningRule):
         generator: torch.Generator | None = None,
     ) -> None:
         who = type(self).__name__
-        check_along(who, along)
-        if inverse_activation not in get_args(InverseActivation):
-            known = ", ".join(get_args(InverseActivation))
-            raise ValueError(f"{who}: inverse_activation must be one of {known}, got {inverse_activation!r}")
+        check_choice(who, "along", along, Along)
+        check_choice(who, "inverse_activation", inverse_activation, InverseActivation)
         if feedback_steps < 1 or min(beta, feedback_rate, noise) <= 0:
             raise ValueError(
                 f"{who}: feedback_steps must be at least 1, and beta, feedback_rate and noise above 0, got "

@@ -19,6 +19,7 @@ from neuropil.learn.hebbian import (
 )
 from neuropil.learn.readout_only import ADAM
 from neuropil.learn.rule import MakeOptimizer
+from neuropil.learn.settings import check_choice
 
 Wins = Literal["nearest", "strongest"]
 
@@ -66,7 +67,7 @@ class WinnerTakeAll(HebbianRule):
             model, learning_rate=learning_rate, anneal=anneal, unsupervised=unsupervised, order=order, readout=readout,
             optimizer=optimizer, clip_norm=clip_norm, generator=generator,
         )  # fmt: skip
-        self._check("wins", wins, Wins)
+        check_choice("WinnerTakeAll", "wins", wins, Wins)
         if max(self._rates) > 1:
             raise ValueError(f"WinnerTakeAll: learning_rate must be at most 1, got {max(self._rates):g}")
         self.wins = wins

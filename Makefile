@@ -29,11 +29,30 @@ results: $(READY)  ## make the tables in results/ again, from data under NEUROPI
 		$(BIN)/neuropil compare emergence-$$optimizer name=emergence-digits-$$depth-$$optimizer hidden=$$hidden && \
 			cp runs/emergence-digits-$$depth-$$optimizer/results.csv results/emergence-digits-$$depth-$$optimizer.csv || exit 1; \
 	done; done
+	for recipe in counter-current-mnist rules-mnist rules-ensembles emergence-cifar-10; do \
+		$(BIN)/neuropil compare $$recipe && cp runs/$$recipe/results.csv results/$$recipe.csv || exit 1; \
+	done
 	for optimizer in adam sgd; do \
 		$(BIN)/neuropil compare emergence-$$optimizer name=emergence-fashion-mnist-4-$$optimizer data.name=fashion-mnist \
 			hidden='[128,128,128]' epochs=5 batch_size=128 seeds=3 && \
 			cp runs/emergence-fashion-mnist-4-$$optimizer/results.csv results/emergence-fashion-mnist-4-$$optimizer.csv || exit 1; \
 	done
+	for optimizer in adam sgd; do \
+		[ $$optimizer = adam ] && rates='[0.0003, 0.001]' && profiles='[1.25, 1.6]' || { rates='[0.01, 0.03]'; profiles='[1.6, 2.5]'; }; \
+		name=emergence-fashion-mnist-8-$$optimizer; \
+		$(BIN)/neuropil compare emergence-$$optimizer name=$$name data.name=fashion-mnist epochs=5 batch_size=128 seeds=3 \
+			hidden='[128,128,128,128,128,128,128]' "arms.base.tune={training.learning_rate: $$rates}" \
+			'arms.emergence.sweep={start.total_ratio: [4.0]}' "arms.emergence.tune={training.learning_rate: $$rates}" \
+			"arms.rates.tune={training.rate_profile: $$profiles, training.learning_rate: $$rates}" && \
+			cp runs/$$name/results.csv results/$$name.csv || exit 1; \
+	done
+	name=emergence-cifar-10-batch-norm; rates='{training.learning_rate: [0.001, 0.003]}'; \
+		$(BIN)/neuropil compare emergence-cifar-10 name=$$name batch_norm=true "arms.base.tune=$$rates" \
+			"arms.emergence.tune=$$rates" \
+			'arms.rates.tune={training.rate_profile: [1.6], training.learning_rate: [0.001, 0.003]}' && \
+			cp runs/$$name/results.csv results/$$name.csv
+	name=spiking-cifar-10-short; $(BIN)/neuropil compare spiking-cifar-10 name=$$name hidden='[512,512,512]' spiking.steps=20 \
+		epochs=5 && cp runs/$$name/results.csv results/$$name.csv
 	$(BIN)/python examples/dynamic_pruning.py digits results/dynamic-pruning-digits.csv
 	$(BIN)/python examples/dynamic_pruning.py fashion-mnist results/dynamic-pruning-fashion-mnist.csv --images 3000
 

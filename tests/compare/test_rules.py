@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from neuropil.compare import RecipeError, compare, expand_arms, load_results, write_csv
+from neuropil.compare import RecipeError, compare, expand_arms, load_results, write_csv, write_report
 from neuropil.compare.arms import run_recipe
 from neuropil.compare.labels import describe_arm
 from neuropil.compare.recipe import Recipe, parse_recipe
@@ -81,3 +81,14 @@ def test_steps_that_multiply_have_names(optimizer: str, tmp_path: Path) -> None:
     arms = {"a": {"pattern": "dense", "start": "log-normal", "training": {"optimizer": optimizer}}}
     chosen = recipe(arms)
     assert [task.state for task in compare(chosen, tmp_path, jobs=1)] == ["done"]
+
+
+def test_the_report_tells_activation_and_rule(tmp_path: Path) -> None:
+    chosen = parse_recipe({
+        "name": "r", "question": "?", "seeds": 1, "model": {"hidden": [16], "activation": "elu", "bias": False},
+        "training": {"epochs": 1, "batch_size": 64, "rule": "pepita"}, "arms": {"a": {"pattern": "dense"}},
+    })  # fmt: skip
+    compare(chosen, tmp_path, jobs=1)
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "each with an ELU, without biases" in text
+    assert "Weights change by the rule pepita." in text

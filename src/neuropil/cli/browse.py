@@ -364,5 +364,5 @@ def _show_recipe_keys(console: Console) -> None:
     )
     console.print(
         "\nspiking: where a recipe has this section, if only as spiking: {}, neurons spike, and its keys have the "
-        "defaults above; without it they are ReLUs. On the command line, spiking.steps=50 adds it."
+        "defaults above; without it they do not spike. On the command line, spiking.steps=50 adds it."
     )

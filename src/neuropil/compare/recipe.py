@@ -84,7 +84,7 @@ class DataSection(_Section):
 
 
 class SpikingSection(_Section):
-    """The neurons of a spiking network, and how images reach them; without this section, neurons are ReLUs."""
+    """The neurons of a spiking network, and how images reach them; without this section, they do not spike."""
 
     neurons: Literal["fixed", "learned"] = Field(
         "learned",

@@ -225,7 +225,10 @@ def _has_sparse_readout(recipe: Recipe) -> bool:
 def _neurons(recipe: Recipe) -> str:
     readout = "read-out, dense where nothing else is said" if _has_sparse_readout(recipe) else "dense read-out"
     if recipe.spiking is None:
-        return f"neurons, each with a ReLU, then a {readout}"
+        activations = {"relu": "a ReLU", "elu": "an ELU", "tanh": "a tanh", "sigmoid": "a sigmoid"}
+        activation = activations.get(recipe.model.activation, "a hard sigmoid")
+        biases = "" if recipe.model.bias else ", without biases"
+        return f"neurons, each with {activation}{biases}, then a {readout}"
     return f"spiking neurons, then a {readout} to a neuron for each class, whose count of spikes is its score"
 
 

@@ -198,7 +198,7 @@ def test_divergence_is_reported(neuropil, recipe, tmp_path):
         (["report", "nowhere"], "nowhere"),
         (
             ["list", "pattern"],
-            "topic must be one of recipes, patterns, rewiring, initialization, probes, data, got 'pattern'; try 'patterns'",
+            "topic must be one of recipes, patterns, rewiring, rules, initialization, probes, data, got 'pattern'; try 'patterns'",
         ),
         (["show", "ensemble"], "name must be one that `neuropil list` shows, got 'ensemble'; try 'ensembles'"),
         (["show", "riggl"], "name must be one that `neuropil list` shows, got 'riggl'; try 'rigl'"),

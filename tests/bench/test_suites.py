@@ -6,13 +6,19 @@ import torch
 
 from neuropil.bench.contestants import Masked, TorchSparse, TrainingStep, draw
 from neuropil.bench.present import SHOW
-from neuropil.bench.suites import SUITES, events, layers, measures, networks, rewiring, scale
+from neuropil.bench.suites import SUITES, events, layers, measures, networks, rewiring, rules, scale
 from neuropil.bench.suites.published import PublishedNet
 from neuropil.connect import ErdosRenyi, SparseLinear
 from neuropil.connect.kernels import KERNELS
 from neuropil.models import spiking_ensemble_net
 
 pytestmark = pytest.mark.usefixtures("_in_this_process")
+
+
+@pytest.fixture(autouse=True)
+def _few_rules(monkeypatch):
+    few = ("backpropagation", "counter-current", "feedback-alignment", "equilibrium-propagation", "readout-only")
+    monkeypatch.setattr(rules, "RULES", dict.fromkeys(few))
 
 
 def rows_of(run, settings):
@@ -338,3 +344,13 @@ def test_bfloat16_is_not_timed_where_it_is_no_gain(monkeypatch):
         networks.training_step(network)
     monkeypatch.setattr(networks, "has_bfloat16_units", lambda: True)
     assert networks.training_step(network)()[0] > 0
+
+
+def test_rules_are_told_with_their_operations(tiny):
+    rows = rows_of(rules.run, tiny)
+    check_rows(rows)
+    dense = {row["rule"]: row for row in rows if row["network"] == "dense"}
+    assert dense["backpropagation"]["of_backpropagation"] == dense["backpropagation"]["flops_of_backpropagation"] == 1
+    assert dense["feedback-alignment"]["flops_of_backpropagation"] == pytest.approx(1, abs=0.01)
+    assert dense["readout-only"]["flops_of_backpropagation"] < 0.5
+    assert all(row["peak_bytes"] > 0 for row in rows)

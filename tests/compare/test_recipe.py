@@ -73,7 +73,7 @@ def test_bundled_recipes_are_whole(name):
         ({"model": {"hidden": [16, 16], "zzz": 3}}, "recipe: model.zzz is unknown; known are hidden, patches"),
         ({"training": {"epochs": "many"}}, "training.epochs: input should be a valid integer.*, got 'many'"),
         ({"training": {"epochs": 0}}, "training.epochs: input should be greater than or equal to 1, got 0"),
-        ({"training": {"optimizer": "adamm"}}, "training.optimizer: input should be 'adam', 'adamw' or 'sgd', got 'adamm'"),
+        ({"training": {"optimizer": "adamm"}}, "training.optimizer: input should be 'adam', 'adamw', 'sgd', 'exponentiated-gradient' or 'exponentiated-adam', got 'adamm'"),
         ({"data": {"name": "digit"}}, "data.name must be one of digits, .*, got 'digit'; try 'digits'"),
         ({"data": {"validation": 1.5}}, "data.validation: input should be less than 1, got 1.5"),
         ({"question": None}, "question: input should be a valid string, got None"),

@@ -293,7 +293,7 @@ class Recipe(_Section):
             raise ValueError(f"model.start must be default for spiking neurons, got {model.start}")
         for key, ordinary in (("convolutions", None), ("batch_norm", False), ("activation", "relu"), ("bias", True)):
             if getattr(model, key) != ordinary:
-                raise ValueError(f"model.{key} needs neurons that do not spike; try model.patches")
+                raise ValueError(f"model.{key} needs neurons that do not spike, got spiking ones; try model.patches")
         check_encoding("spiking", spiking.encoding, patches=model.patches, frozen=spiking.frozen, scale=spiking.scale)
         if spiking.rate_penalty and self.training.epochs <= spiking.rate_warm_up:
             raise ValueError(

@@ -56,8 +56,8 @@ def twin_arguments(**arguments: Any) -> dict[str, dict[str, Any]]:
     last_density = readout.expected_density(hidden[-1], n_classes)
     biased = 1 if arguments.get("bias", True) else 0
     per_unit = biased + (2 if arguments.get("batch_norm") else 0)  # perhaps a normalization's scale and shift
-    # biases of the read-out, which all have in common, are left out
-    head = live + per_unit * sum(hidden) + round(last_density * hidden[-1] * n_classes)
+    # biases of the read-out, which all have in common, count in any case
+    head = live + per_unit * sum(hidden) + round(last_density * hidden[-1] * n_classes) + n_classes
     narrow = matched_widths(hidden, in_features=in_features, n_classes=n_classes, n_parameters=head, per_unit=per_unit)
     *random, last = (Dense() if d == 1.0 else ErdosRenyi(density=d, exact=True) for d in (*densities, last_density))
     dense = (Dense(),) * len(hidden)
@@ -80,8 +80,8 @@ def matched_widths(
         hidden: the widths to shrink, such as (1024, 1024, 1024).
         in_features: features that enter the first hidden layer.
         n_classes: outputs of the read-out.
-        n_parameters: of hidden layers and read-out together, those of normalizations included, the read-out's biases
-            not; at most those of ``hidden`` itself.
+        n_parameters: weights and biases of hidden layers and read-out together, parameters of normalizations
+            included; at most those of ``hidden`` itself.
         per_unit: parameters of a hidden neuron beside its weights.
 
     Example:
@@ -95,7 +95,7 @@ def matched_widths(
     def parameters(largest: int) -> int:
         *sizes, last = widths(largest)
         hidden_layers = sum((i + per_unit) * o for i, o in pairwise([in_features, *sizes, last]))
-        return hidden_layers + last * n_classes
+        return hidden_layers + (last + 1) * n_classes
 
     low, high = 1, max(hidden)
     while high - low > 1:

@@ -151,15 +151,7 @@ def plain_start(description: Any) -> str | dict[str, Any]:
         if settings:
             raise ValueError(f"start {name} has no settings, got {next(iter(settings))!r}")
         return name
-    parameters = settings_of(name)
-    for key, value in settings.items():
-        if key not in parameters:
-            hint = nearest(key, [*parameters]) or f"; it has {', '.join(parameters) or 'none'}"
-            raise ValueError(f"start {name} has no setting {key!r}{hint}")
-        try:
-            settings[key] = TypeAdapter(parameters[key].annotation).validate_python(value)
-        except ValidationError as error:
-            raise ValueError(first_problem(error, prefix=f"start {name}: {key}")) from None
+    settings = read_settings(f"start {name}", settings, settings_of(name))
     trial = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 8))
     generator = torch.Generator().manual_seed(0)
     try:
@@ -167,6 +159,24 @@ def plain_start(description: Any) -> str | dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"start {name}: {error}") from error
     return {"scheme": name, **settings}
+
+
+def read_settings(who: str, settings: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """Return settings with their values in the types of the parameters that they are for.
+
+    Raises:
+        ValueError: there is no such parameter, or a value is of another type; ``who`` is named.
+    """
+    read = {}
+    for key, value in settings.items():
+        if key not in parameters:
+            hint = nearest(key, [*parameters]) or f"; it has {', '.join(parameters) or 'none'}"
+            raise ValueError(f"{who} has no setting {key!r}{hint}")
+        try:
+            read[key] = TypeAdapter(parameters[key].annotation).validate_python(value)
+        except ValidationError as error:
+            raise ValueError(first_problem(error, prefix=f"{who}: {key}")) from None
+    return read
 
 
 def plain_rewiring(description: Any) -> dict[str, Any] | None:

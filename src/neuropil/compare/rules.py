@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from neuropil import learn
-from neuropil.compare.registry import first_problem, nearest
+from neuropil.compare.registry import nearest, read_settings
 from neuropil.learn import LearningRule
 
 RULES: dict[str, type[LearningRule]] = {
@@ -52,15 +51,7 @@ def plain_rule(description: Any) -> str | dict[str, Any]:
     name = settings.pop("name", None)
     if not isinstance(name, str) or name not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}, got {name!r}{nearest(name, [*RULES])}")
-    parameters = settings_of_rule(name)
-    for key, value in settings.items():
-        if key not in parameters:
-            hint = nearest(key, [*parameters]) or f"; it has {', '.join(parameters) or 'none'}"
-            raise ValueError(f"rule {name} has no setting {key!r}{hint}")
-        try:
-            settings[key] = TypeAdapter(parameters[key].annotation).validate_python(value)
-        except ValidationError as error:
-            raise ValueError(first_problem(error, prefix=f"rule {name}: {key}")) from None
+    settings = read_settings(f"rule {name}", settings, settings_of_rule(name))
     return {"name": name, **settings} if settings else name
 
 

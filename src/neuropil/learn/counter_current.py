@@ -14,7 +14,7 @@ from neuropil.learn.feedback import Along, Feedback, mean_fans
 from neuropil.learn.forward_pass import set_gradients
 from neuropil.learn.rule import LearningRule, MakeOptimizer, accuracy, one_hot
 from neuropil.learn.settings import check_choice
-from neuropil.learn.stages import Stage, hidden_and_readout, is_activation, n_outputs, weight_of
+from neuropil.learn.stages import Stage, activation_of, hidden_and_readout, n_outputs, weight_of
 
 Similarity = Literal["product", "cosine"]
 Teaching = Literal["learned", "fixed"]
@@ -172,9 +172,7 @@ class CounterCurrent(LearningRule):
             else:
                 c = c.flatten(1) @ matrix
             if i:
-                for module in self.stages[i - 1].after:
-                    if is_activation(module):
-                        c = module(c)
+                c = activation_of(self.stages[i - 1])(c)
             signals.append(c)
         return signals[::-1]
 

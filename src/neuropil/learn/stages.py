@@ -135,11 +135,6 @@ def hidden_and_readout(model: nn.Module, *, who: str) -> tuple[list[Stage], Stag
     return hidden, readout
 
 
-def is_activation(module: nn.Module) -> bool:
-    """Say whether a module of a stage is its non-linearity."""
-    return isinstance(module, _ACTIVATIONS)
-
-
 def weight_of(stage: Stage) -> nn.Parameter:
     """Return the weights of a stage's layer, as they are stored."""
     weight = (stage.layer.synapses if isinstance(stage.layer, SparseConv2d) else stage.layer).weight

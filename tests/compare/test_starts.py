@@ -118,6 +118,19 @@ def test_a_network_of_convolutions_and_normalizations_trains(tmp_path: Path) -> 
     assert "convolutions of 3 × 3 with 4, 8 features" in describe_setting(chosen)
 
 
+@pytest.mark.parametrize("rule", ["backpropagation", "counter-current", "sign-symmetry"])
+def test_a_network_may_be_convolutions_and_a_readout(rule: str, tmp_path: Path) -> None:
+    chosen = parse_recipe({
+        "name": "r", "question": "?", "training": {"epochs": 1, "batch_size": 64, "rule": rule}, "seeds": 1,
+        "model": {"hidden": [], "convolutions": [4, 8], "activation": "elu"}, "arms": {"a": {"pattern": "dense"}},
+    })  # fmt: skip
+    (arm,) = expand_arms(chosen)
+    summary = execute(run_recipe(chosen, arm, 0), tmp_path / "run")
+    assert (summary["status"], summary["density"], summary["kernels"]) == ("finished", 1.0, [])
+    assert summary["parameters"] == 4 * 9 + 4 + 8 * 4 * 9 + 8 + 32 * 10 + 10
+    assert "each halved in size, each with an ELU, then a dense read-out." in describe_setting(chosen)
+
+
 def test_tuned_arms_are_candidates_of_which_validation_chooses_one(made_up: Any) -> None:
     tune = {"training.learning_rate": [0.001, 0.01, 0.1]}
     arms = {
@@ -171,6 +184,17 @@ def test_a_swept_arm_is_tuned_at_each_value() -> None:
         ({}, {"tune": 3}, "arms.a: tune must name settings and list their values, got 3"),
         ({}, {"tune": {"p": [1]}, "sweep": {"p": [2]}}, "arms.a: p must be swept or tuned, got both"),
         ({"convolutions": [4], "patches": 4}, {}, "model.patches must be null beside model.convolutions, got 4"),
+        ({"hidden": []}, {}, "model.hidden must hold at least one width, but for networks with convolutions, got none"),
+        (
+            {"hidden": [], "convolutions": [4]},
+            {"pattern": "mixer"},
+            "arms.a: pattern must be dense where there is no hidden layer, got 'mixer'",
+        ),
+        (
+            {"hidden": [], "convolutions": [4]},
+            {"readout": {"pattern": "erdos-renyi", "density": 0.5}},
+            "arms.a: twins: a sparse network must have a hidden layer, got none",
+        ),
         ({"convolutions": [4] * 4}, {}, "ConvEncoder: each convolution halves the image"),
     ],
 )

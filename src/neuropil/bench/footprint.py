@@ -1,10 +1,13 @@
-"""How many bytes a layer and its training hold on to between two steps."""
+"""How many bytes a layer and its training hold on to between two steps, and how many a step takes on the way."""
 
+import weakref
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 _LOOKED_INTO = ("neuropil", "torch.nn", "torch.optim", "scipy")
 
@@ -44,6 +47,62 @@ def held_bytes(*things: object) -> int:
         elif type(thing).__module__.startswith(_LOOKED_INTO):
             waiting.append(getattr(thing, "__dict__", None))
     return sum(memory.values())
+
+
+class TensorBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts, within a ``with`` block, the bytes of the tensors that are made there: the same on every machine.
+
+    What compiled loops and libraries take for themselves does not count.
+
+    Example:
+        >>> with TensorBytes() as made:
+        ...     kept = torch.ones(256) * 2
+        >>> made.peak(), made.passing_peak()
+        (2048, 1024)
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._alive: dict[int, tuple[int, weakref.ref[Any]]] = {}  # by address of the storage: which tensor it is
+        self._history: list[tuple[int, int]] = []  # number of a tensor, bytes that came or, below 0, went
+        self._n_made = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        read = {storage._cdata for storage in _storages((args, kwargs))}
+        result = func(*args, **(kwargs or {}))
+        for storage in _storages(result):
+            address = storage._cdata
+            if address not in self._alive and address not in read:
+                number, size = self._n_made, storage.nbytes()
+                self._n_made += 1
+
+                def gone(_: Any, address: int = address, number: int = number, size: int = size) -> None:
+                    del self._alive[address]
+                    self._history.append((number, -size))
+
+                self._alive[address] = number, weakref.ref(storage, gone)
+                self._history.append((number, size))
+        return result
+
+    def peak(self) -> int:
+        """Return the most bytes that lived at once."""
+        return self._highest(set())
+
+    def passing_peak(self) -> int:
+        """Return the same without what is still there, such as gradients after a step."""
+        return self._highest({number for number, _ in self._alive.values()})
+
+    def _highest(self, left_out: set[int]) -> int:
+        now = highest = 0
+        for number, change in self._history:
+            if number not in left_out:
+                now += change
+                highest = max(highest, now)
+        return highest
+
+
+def _storages(things: Any) -> list[torch.UntypedStorage]:
+    return [thing.untyped_storage() for thing in tree_leaves(things) if isinstance(thing, Tensor)]
 
 
 def _parts(tensor: Tensor) -> tuple[Tensor, ...]:

@@ -198,7 +198,8 @@ def show_rules(rows: Sequence[Row]) -> Shown:
         "ms (quartiles)": timed,
         "of back-\npropagation": lambda row: _rounded(row["of_backpropagation"], 2),
         "its\noperations": lambda row: _rounded(row["flops_of_backpropagation"], 2),
-        "peak\nMiB": lambda row: _rounded(None if row["peak_bytes"] is None else row["peak_bytes"] / 2**20, 1),
+        "peak\nMiB": lambda row: mebibytes(row["peak_bytes"]),
+        "without\ngradients": lambda row: mebibytes(row["passing_bytes"]),
     }
     for (network, hidden, batch), group in _grouped(rows, "network", "hidden", "batch"):
         yield _title(f"784 → 5 × {hidden} → 10, {str(network).replace('x', ' × ')}, batch {batch}: a step of each rule")

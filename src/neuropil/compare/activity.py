@@ -107,8 +107,8 @@ def silent_since(run: RunResult) -> tuple[str, int] | None:
 
 
 def _over_hidden(shares: Mapping[str, float], widths: Sequence[int]) -> float | None:
-    """Return the share of all hidden neurons; None where the layers are not those of the widths."""
+    """Return the share of all hidden neurons; None where there are none, or layers are not those of the widths."""
     hidden = [share for name, share in shares.items() if name.startswith(_HIDDEN)]
-    if len(hidden) != len(widths):
+    if not widths or len(hidden) != len(widths):
         return None
     return math.fsum(share * width for share, width in zip(hidden, widths, strict=True)) / sum(widths)

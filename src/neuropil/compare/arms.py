@@ -14,7 +14,7 @@ from neuropil.compare.rules import build_rule
 from neuropil.compare.sweeps import expand_sweeps
 from neuropil.connect import Dense, Ensembles, ErdosRenyi, Pattern
 from neuropil.data import SOURCES
-from neuropil.models import ensemble_net, layer_sizes, twin_arguments
+from neuropil.models import ensemble_net, layer_sizes, readout_size, twin_arguments
 from neuropil.randomness import stream
 from neuropil.rewire import Rewiring
 
@@ -215,9 +215,8 @@ def _at_the_end(arm: Arm, arguments: dict[str, Any]) -> dict[str, Any]:
             return pattern
         return ErdosRenyi(density=rewiring.final_density(pattern.expected_density(*size)), exact=True)
 
-    *sizes, last = [*layer_sizes(arguments), (arm.hidden[-1], arguments["n_classes"])]
-    patterns = tuple(end(pattern, size) for pattern, size in zip(arm.patterns, sizes, strict=True))
-    return {**arguments, "pattern": patterns, "readout": end(arm.readout, last)}
+    patterns = tuple(end(pattern, size) for pattern, size in zip(arm.patterns, layer_sizes(arguments), strict=True))
+    return {**arguments, "pattern": patterns, "readout": end(arm.readout, readout_size(arguments))}
 
 
 def _static_name(description: Mapping[str, Any], taken: list[str]) -> str:
@@ -272,7 +271,7 @@ def _try_wiring(arguments: dict[str, Any]) -> None:
     """Draw each wiring once, so that one that does not fit is found before anything runs."""
     sizes = layer_sizes(arguments)
     layers = [(f"hidden layer {i}", *layer) for i, layer in enumerate(zip(arguments["pattern"], sizes, strict=True), 1)]
-    layers.append(("read-out", arguments["readout"], (arguments["hidden"][-1], arguments["n_classes"])))
+    layers.append(("read-out", arguments["readout"], readout_size(arguments)))
     for title, pattern, size in layers:
         try:
             _draw_once(pattern, size)

@@ -155,7 +155,7 @@ def start_network(net: nn.Module, recipe: Mapping[str, Any], dataset: data.Datas
 def describe_network(net: EnsembleNet | SpikingEnsembleNet, input_shape: tuple[int, int, int]) -> dict[str, Any]:
     """Return size and density of a network, the density that of its hidden layers and a sparse read-out together.
 
-    Memory traffic is that of one sample alone.
+    Without hidden layers it is 1: convolutions are dense. Memory traffic is that of one sample alone.
     """
     sample = torch.zeros(1, *input_shape, device=next(net.parameters()).device)
     cost = network_cost(net, sample)
@@ -163,9 +163,10 @@ def describe_network(net: EnsembleNet | SpikingEnsembleNet, input_shape: tuple[i
     wired = [*hidden, net.readout] if isinstance(net.readout, SparseLinear) else hidden
     sparse = net.sparse_layers()
     live = sum(layer.n_transmitting if isinstance(layer, SparseLinear) else layer.weight.numel() for layer in wired)
+    possible = sum(layer.in_features * layer.out_features for layer in wired)
     return {
         "parameters": cost.parameters,
-        "density": live / sum(layer.in_features * layer.out_features for layer in wired),
+        "density": live / possible if possible else 1.0,
         "multiply_accumulates": cost.multiply_accumulates,
         "memory_traffic_bytes": memory_traffic(net, sample).bytes_per_sample,
         "kernels": [layer.kernel if isinstance(layer, SparseLinear) else "dense" for layer in hidden],

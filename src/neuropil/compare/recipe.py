@@ -110,7 +110,7 @@ class ModelSection(_Section):
     """The network that every arm shares but for its wiring."""
 
     hidden: list[Annotated[int, Field(ge=1)]] = Field(
-        [1024, 1024, 1024], min_length=1, description="width of each hidden layer"
+        [1024, 1024, 1024], description="width of each hidden layer; [] after convolutions: none"
     )
     patches: int | None = Field(None, ge=1, description="patch encoder: patches along either side; null: flat pixels")
     patch_channels: int = Field(32, ge=1, description="patch encoder: features of each patch")
@@ -130,6 +130,12 @@ class ModelSection(_Section):
     @classmethod
     def _known_start(cls, start: Any) -> Any:
         return plain_start(start)
+
+    @model_validator(mode="after")
+    def _has_layers(self) -> Self:
+        if not self.hidden and self.convolutions is None:
+            raise ValueError("model.hidden must hold at least one width, but for networks with convolutions, got none")
+        return self
 
     @model_validator(mode="after")
     def _one_encoder(self) -> Self:

@@ -118,6 +118,8 @@ def split_arm(description: Mapping[str, Any], n_layers: int) -> ArmParts:
     """
     others = ("readout", "rewiring", "start", "training")
     patterns = read_patterns({key: value for key, value in description.items() if key not in others}, n_layers)
+    if n_layers == 0 and description.get("pattern", "dense") != "dense":
+        raise ValueError(f"pattern must be dense where there is no hidden layer, got {description['pattern']!r}")
     try:
         (readout,) = read_patterns({"layers": [description.get("readout", {"pattern": "dense"})]}, 1)
     except ValueError as error:

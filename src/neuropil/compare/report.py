@@ -161,11 +161,7 @@ def describe_setting(recipe: Recipe) -> str:
     if model.convolutions is not None:
         encoder = f"convolutions of 3 × 3 with {', '.join(map(str, model.convolutions))} features, each halved in size"
     normalized = ", the input of every activation normalized over the batch" if model.batch_norm else ""
-    network = (
-        f"Network: {encoder}, then {_count(len(model.hidden), 'hidden layer')} of "
-        f"{', '.join(f'{n:,}' for n in model.hidden)} {_neurons(recipe)}{normalized}. "
-        f"{_arms_differ(recipe)}"
-    )
+    network = f"Network: {encoder}, {_hidden_layers(recipe)}{normalized}. {_arms_differ(recipe)}"
     if recipe.spiking is not None:
         network += f" {describe_spiking(recipe.spiking, patches=model.patches is not None)}"
     if model.start == "kaiming":
@@ -220,6 +216,14 @@ def _division(recipe: Recipe) -> str:
 def _has_sparse_readout(recipe: Recipe) -> bool:
     arms = expand_sweeps(recipe.arms).values()
     return any(not isinstance(split_arm(arm, len(recipe.model.hidden)).readout, Dense) for arm in arms)
+
+
+def _hidden_layers(recipe: Recipe) -> str:
+    """Say what follows the encoder: hidden layers, if any, and the read-out."""
+    hidden = recipe.model.hidden
+    if not hidden:
+        return _neurons(recipe).removeprefix("neurons, ")
+    return f"then {_count(len(hidden), 'hidden layer')} of {', '.join(f'{n:,}' for n in hidden)} {_neurons(recipe)}"
 
 
 def _neurons(recipe: Recipe) -> str:

@@ -162,15 +162,14 @@ class CounterCurrent(LearningRule):
         c = torch.eye(n_classes, dtype=x.dtype, device=x.device)
         signals: list[Tensor] = []
         for i in reversed(range(len(self.stages))):
-            layer, matrix = self.stages[i].layer, self._feedback(i).matrix()
-            c = c.detach()
+            layer, feedback, c = self.stages[i].layer, self._feedback(i), c.detach()
             if isinstance(layer, nn.Conv2d | SparseConv2d):
-                weight = matrix.view(-1, layer.in_channels, *layer.kernel_size).transpose(0, 1)
+                weight = feedback.matrix().view(-1, layer.in_channels, *layer.kernel_size).transpose(0, 1)
                 height, width = reads[i][-2:]
                 c = F.interpolate(c.reshape(n_classes, *maps[i]), size=(height, width), mode="nearest")
                 c = F.conv2d(c, weight, padding=(weight.shape[2] // 2, weight.shape[3] // 2))[..., :height, :width]
             else:
-                c = c.flatten(1) @ matrix
+                c = feedback.product(c.flatten(1))
             if i:
                 c = activation_of(self.stages[i - 1])(c)
             signals.append(c)

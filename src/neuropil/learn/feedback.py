@@ -1,7 +1,7 @@
 """Weights that carry a signal from a layer's targets back to its sources."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -86,6 +86,13 @@ class Feedback(nn.Module):
         """Return the weights as a dense tensor, ``[out, in]`` or ``[out, taps]``, that gradients flow through."""
         return self._weight.flatten(1) if self._twin is None else self._twin.dense_weight()
 
+    def product(self, h: Tensor) -> Tensor:
+        """Return h B, ``[b, in]``, of signals ``[b, out]`` at the targets; gradients flow to the weights alone."""
+        if self._twin is None:
+            return h.detach() @ self.matrix()
+        sent: Tensor = _ProductBack.apply(self._twin.weight, self._twin, h.detach())  # type: ignore[no-untyped-call]
+        return sent
+
     def follow(self, layer: Weighted, optimizer: Optimizer, generator: torch.Generator) -> None:
         """Take over the layer's wiring, if that has changed since the last time.
 
@@ -133,7 +140,27 @@ class Feedback(nn.Module):
         if self._twin is None:
             self.weight.grad = h.T @ delta
         else:
-            (self.weight.grad,) = torch.autograd.grad(self._twin(delta), self.weight, h)
+            self.weight.grad = _products(self._twin, h, delta)
+
+
+class _ProductBack(torch.autograd.Function):
+    """The product of signals with the transpose of a sparse layer's weights, which never become a matrix."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, twin: SparseLinear, h: Tensor) -> Tensor:
+        ctx.twin = twin
+        ctx.save_for_backward(h)
+        return back_product(twin, h, weight)
+
+    @staticmethod
+    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor, None, None]:
+        return _products(ctx.twin, ctx.saved_tensors[0], delta), None, None
+
+
+def _products(twin: SparseLinear, h: Tensor, delta: Tensor) -> Tensor:
+    """Return hᵀ δ where the layer connects, as its weights are stored."""
+    with torch.enable_grad():
+        return torch.autograd.grad(twin(delta), twin.weight, h)[0]
 
 
 def send_back(

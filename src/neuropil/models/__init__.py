@@ -13,7 +13,7 @@ from neuropil.models.spiking_ensemble_net import (
     spiking_ensemble_net,
 )
 from neuropil.models.spiking_sequential import SpikingSequential
-from neuropil.models.twins import TWINS, layer_sizes, matched_widths, twin_arguments, twins
+from neuropil.models.twins import TWINS, layer_sizes, matched_widths, readout_size, twin_arguments, twins
 
 __all__ = [
     "ENCODINGS",
@@ -33,6 +33,7 @@ __all__ = [
     "matched_widths",
     "mixer",
     "read_nir",
+    "readout_size",
     "spiking_ensemble_net",
     "to_nir",
     "twin_arguments",

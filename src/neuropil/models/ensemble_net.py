@@ -82,7 +82,7 @@ def ensemble_net(
     Args:
         input_shape: ``(channels, height, width)`` of an image.
         n_classes: number of classes.
-        hidden: width of each hidden layer.
+        hidden: width of each hidden layer; none after convolutions: the read-out takes their features.
         pattern: wiring of all hidden layers, or one pattern a layer (:func:`mixer` gives such a list). ``Dense()``
             makes a plain ``nn.Linear``.
         patches: grid of the patch encoder along either side; None: pixels go in flat, (channel, row, column).
@@ -100,8 +100,8 @@ def ensemble_net(
             of the same seed share the encoder's and the read-out's start whatever their wiring.
 
     Raises:
-        ValueError: no hidden layer, a width or n_classes below 1, not one pattern a layer, an unknown start or
-            activation, patches and convolutions both, or a pattern or an encoder does not fit.
+        ValueError: neither a hidden layer nor a convolution, a width or n_classes below 1, not one pattern a layer, an
+            unknown start or activation, patches and convolutions both, or a pattern or an encoder does not fit.
 
     Reference:
         G2GNet, arXiv 2508.14140. Its ANN section could not be read: widths, groups and p_inter follow the same
@@ -112,7 +112,7 @@ def ensemble_net(
         >>> [layer.wiring.block for layer in net.sparse_layers()]
         [(1, 1), (1, 1)]
     """
-    patterns = check_sizes("ensemble_net", hidden, n_classes, pattern)
+    patterns = check_sizes("ensemble_net", hidden, n_classes, pattern, fewest=1 if convolutions is None else 0)
     if start not in START_NAMES:
         raise ValueError(f"ensemble_net: start must be one of {', '.join(START_NAMES)}, got {start!r}")
     if activation not in ACTIVATIONS:
@@ -161,15 +161,17 @@ def ensemble_net(
     return EnsembleNet(encoder, nn.Sequential(*layers), last, arguments)
 
 
-def check_sizes(who: str, hidden: Sequence[int], n_classes: int, pattern: Pattern | Sequence[Pattern]) -> list[Pattern]:
-    """Return one pattern for each hidden layer, or raise a ``ValueError`` where sizes or patterns do not make a net."""
+def check_sizes(
+    who: str, hidden: Sequence[int], n_classes: int, pattern: Pattern | Sequence[Pattern], *, fewest: int = 1
+) -> list[Pattern]:
+    """Return one pattern for each hidden layer, of which there are ``fewest``; a ``ValueError`` if they make no net."""
     if not isinstance(hidden, Sequence) or isinstance(hidden, str):
         raise TypeError(f"{who}: hidden must list a width for each hidden layer, got {hidden!r}; try hidden=[1024]")
     if isinstance(pattern, str):
         raise TypeError(f"{who}: pattern must be a Pattern or one for each layer, got {pattern!r}; try Ensembles()")
-    if not hidden:
+    if len(hidden) < fewest:
         raise ValueError(f"{who}: hidden must hold at least one width, got none")
-    for name, value in (("every width in hidden", min(hidden)), ("n_classes", n_classes)):
+    for name, value in (("every width in hidden", min(hidden, default=1)), ("n_classes", n_classes)):
         if value < 1:
             raise ValueError(f"{who}: {name} must be at least 1, got {value}")
     patterns = [pattern] * len(hidden) if isinstance(pattern, Pattern) else list(pattern)

@@ -47,13 +47,18 @@ def twin_arguments(**arguments: Any) -> dict[str, dict[str, Any]]:
     Args:
         arguments: all that :func:`ensemble_net` or :func:`spiking_ensemble_net` takes, with one pattern a layer, as
             in ``EnsembleNet.arguments``.
+
+    Raises:
+        ValueError: there is no hidden layer that could be narrower.
     """
     hidden, patterns, sizes = arguments["hidden"], arguments["pattern"], layer_sizes(arguments)
+    if not hidden:
+        raise ValueError("twins: a sparse network must have a hidden layer, got none")
     in_features = sizes[0][0]
     densities = [p.expected_density(*size) for p, size in zip(patterns, sizes, strict=True)]
     live = round(sum(d * i * o for d, (i, o) in zip(densities, sizes, strict=True)))
     n_classes, readout = arguments["n_classes"], arguments["readout"]
-    last_density = readout.expected_density(hidden[-1], n_classes)
+    last_density = readout.expected_density(*readout_size(arguments))
     biased = 1 if arguments.get("bias", True) else 0
     per_unit = biased + (2 if arguments.get("batch_norm") else 0)  # perhaps a normalization's scale and shift
     # biases of the read-out, which all have in common, count in any case
@@ -106,9 +111,18 @@ def matched_widths(
 
 def layer_sizes(arguments: Mapping[str, Any]) -> list[tuple[int, int]]:
     """Return ``(in_features, out_features)`` of each hidden layer, for arguments of :func:`ensemble_net`."""
-    in_features = math.prod(arguments["input_shape"])
+    return list(pairwise([_n_features(arguments), *arguments["hidden"]]))
+
+
+def readout_size(arguments: Mapping[str, Any]) -> tuple[int, int]:
+    """Return ``(in_features, out_features)`` of the read-out, for arguments of :func:`ensemble_net`."""
+    return [_n_features(arguments), *arguments["hidden"]][-1], arguments["n_classes"]
+
+
+def _n_features(arguments: Mapping[str, Any]) -> int:
+    """Return how many features the encoder makes of an image."""
     if arguments.get("convolutions") is not None:
-        in_features = conv_features(arguments["input_shape"], arguments["convolutions"])
-    elif arguments["patches"] is not None:
-        in_features = arguments["patch_channels"] * arguments["patches"] ** 2
-    return list(pairwise([in_features, *arguments["hidden"]]))
+        return conv_features(arguments["input_shape"], arguments["convolutions"])
+    if arguments["patches"] is not None:
+        return int(arguments["patch_channels"] * arguments["patches"] ** 2)
+    return math.prod(arguments["input_shape"])

@@ -9,16 +9,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from neuropil.bench.fresh import in_fresh_process
+from neuropil.bench.footprint import TensorBytes
 from neuropil.bench.records import Row
 from neuropil.bench.settings import Settings, block_of
-from neuropil.bench.timing import FAILURES, clock_of, measure, reason_of, summary
+from neuropil.bench.timing import clock_of, measure, summary
 from neuropil.compare.rules import RULES, build_rule
 from neuropil.connect import Dense, Ensembles
 from neuropil.learn import LearningRule
 from neuropil.models import ensemble_net
 from neuropil.randomness import stream
-from neuropil.train import PeakMemory, flush_subnormals
 
 REFERENCE = "backpropagation"
 NETWORKS = ("dense", "groupx1")
@@ -29,7 +28,7 @@ _LEARNING = {"optimizer": "sgd", "learning_rate": 1e-3, "momentum": 0.9, "weight
 
 
 class Contestant(NamedTuple):
-    """One rule on one network, in plain values, which travel to another process.
+    """One rule on one network.
 
     Attributes:
         rule: its name.
@@ -69,16 +68,14 @@ def run_one(network: str, hidden: int, batch: int, settings: Settings) -> list[R
     for name, one in contestants.items():
         row: Row = {"rule": name, "network": network, "hidden": hidden, "batch": batch}
         row |= summary(timings, name, {"backpropagation": REFERENCE}, rounds=rounds)
-        row |= {"of_backpropagation": None, "flops_of_backpropagation": None, "peak_bytes": None, "peak_reason": None}
+        row |= {"of_backpropagation": None, "flops_of_backpropagation": None, "peak_bytes": None, "passing_bytes": None}
         if name in timings.seconds:
             row["of_backpropagation"] = round(1 / float(str(row["over_backpropagation"])), 3)
             mine, base = operations[name], operations.get(REFERENCE)
             if mine and base:
                 row["flops_of_backpropagation"] = round(mine / base, 3)
-            try:
-                row["peak_bytes"] = in_fresh_process(peak_of, one, settings.threads, device=settings.device)
-            except FAILURES as error:
-                row["peak_reason"] = reason_of(error)
+            made = tensors_of(one)
+            row["peak_bytes"], row["passing_bytes"] = made.peak(), made.passing_peak()
         rows.append(row)
     return rows
 
@@ -131,13 +128,11 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def peak_of(one: Contestant, threads: int) -> int:
-    """Return the bytes that two steps add to this process, which is a fresh one, beside the network and its rule."""
-    torch.set_num_threads(threads)
-    flush_subnormals()
-    training_step(one._replace(hidden=64, batch=2))()
+def tensors_of(one: Contestant) -> TensorBytes:
+    """Return the count of the tensors that a step makes: gradients, and, of what passes, activities above all."""
     step = training_step(one)
-    peak = PeakMemory(one.device)
-    step()
-    step()
-    return peak.bytes()
+    step()  # states of the optimizer are made at the first step
+    made = TensorBytes()
+    with made:
+        step()
+    return made

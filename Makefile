@@ -29,7 +29,7 @@ results: $(READY)  ## make the tables in results/ again, from data under NEUROPI
 		$(BIN)/neuropil compare emergence-$$optimizer name=emergence-digits-$$depth-$$optimizer hidden=$$hidden && \
 			cp runs/emergence-digits-$$depth-$$optimizer/results.csv results/emergence-digits-$$depth-$$optimizer.csv || exit 1; \
 	done; done
-	for recipe in counter-current-mnist rules-mnist rules-ensembles emergence-cifar-10; do \
+	for recipe in counter-current-mnist rules-mnist rules-ensembles rules-cifar-10 e-prop-digits emergence-cifar-10; do \
 		$(BIN)/neuropil compare $$recipe && cp runs/$$recipe/results.csv results/$$recipe.csv || exit 1; \
 	done
 	for optimizer in adam sgd; do \

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from neuropil.compare import RecipeError, compare, expand_arms, load_results, write_csv, write_report
+from neuropil.compare import RecipeError, compare, execute, expand_arms, load_results, write_csv, write_report
 from neuropil.compare.arms import run_recipe
 from neuropil.compare.labels import describe_arm
 from neuropil.compare.recipe import Recipe, parse_recipe
+from neuropil.compare.report import describe_setting
 from neuropil.compare.rules import RULES, plain_rule, rule_name, settings_of_rule
 
 
@@ -92,3 +93,47 @@ def test_the_report_tells_activation_and_rule(tmp_path: Path) -> None:
     text = write_report(tmp_path).read_text(encoding="utf-8")
     assert "each with an ELU, without biases" in text
     assert "Weights change by the rule pepita." in text
+
+
+SPIKING = {"encoding": "current", "steps": 10, "output": "potentials"}
+
+
+def spiking_recipe(spiking, **training):
+    return parse_recipe({
+        "name": "r", "question": "?", "model": {"hidden": [32]}, "spiking": spiking, "seeds": 1,
+        "training": {"epochs": 2, "batch_size": 64, "learning_rate": 0.01, **training},
+        "arms": {"index": {"pattern": "ensembles", "n_groups": 4}},
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("feedback", ["symmetric", "random"])
+def test_neurons_that_spike_learn_by_e_prop(feedback, tmp_path):
+    rule = {"name": "e-prop", "feedback": feedback, "order": "reverse"}
+    chosen = spiking_recipe(SPIKING, rule=rule, weight_decay=0)
+    arms = {arm.name: arm for arm in expand_arms(chosen)}
+    assert len(arms) == 4  # controls learn by it too
+    assert all(arm.training == {} for arm in arms.values())
+    summary = execute(run_recipe(chosen, arms["index"], 0), tmp_path / "run")
+    assert summary["test_accuracy"] > 0.5
+    assert "whose potential, which leaks, summed over time, is its score" in describe_setting(chosen)
+
+
+@pytest.mark.parametrize(
+    ("spiking", "rule", "sentence"),
+    [
+        ({}, "e-prop", "arms.index: EProp: the model must end in a linear layer and a LeakyIntegrator"),
+        (SPIKING, "pepita", "arms.index: the rule of neurons that spike must be one of .*e-prop, got pepita"),
+        (SPIKING, {"name": "e-prop", "feedback": "adaptive"}, "arms.index: EProp: .* weight decay above 0"),
+        ({"output": "potential"}, "e-prop", "spiking.output"),
+    ],
+)
+def test_rules_that_do_not_fit_spikes_are_refused_before_any_run(spiking, rule, sentence):
+    with pytest.raises(RecipeError, match=sentence):
+        expand_arms(spiking_recipe(spiking, rule=rule, weight_decay=0))
+
+
+def test_e_prop_needs_spikes():
+    with pytest.raises(RecipeError, match="EProp: the model must be"):
+        expand_arms(
+            parse_recipe({"question": "?", "training": {"rule": "e-prop"}, "arms": {"a": {"pattern": "dense"}}})
+        )

@@ -77,15 +77,15 @@ def show(
     from neuropil.compare.probes import PROBES
     from neuropil.compare.recipe import bundled_recipes
     from neuropil.compare.registry import ARRANGEMENTS, PATTERNS, REWIRINGS, nearest
-    from neuropil.compare.rules import RULES
+    from neuropil.compare.rules import ALL_RULES
     from neuropil.data import SOURCES
     from neuropil.initialize import STARTS
     from neuropil.models import mixer
 
     console = Console()
     known = [
-        *bundled_recipes(), *PATTERNS, *ARRANGEMENTS, *REWIRINGS, *RULES, *_PLAIN_STARTS, *STARTS, *PROBES, *SOURCES,
-        "recipe",
+        *bundled_recipes(), *PATTERNS, *ARRANGEMENTS, *REWIRINGS, *ALL_RULES, *_PLAIN_STARTS, *STARTS, *PROBES,
+        *SOURCES, "recipe",
     ]  # fmt: skip
     if sparsity and not Path(name).is_dir():
         raise ValueError(f"show: --sparsity needs the folder of a run or a comparison, got {name!r}; try runs/digits")
@@ -107,7 +107,7 @@ def show(
     if name in REWIRINGS:
         found = True
         _show_rewiring(name, console)
-    if name in RULES:
+    if name in ALL_RULES:
         found = True
         _show_rule(name, console)
     if name in _PLAIN_STARTS:
@@ -174,9 +174,9 @@ def _rewirings() -> dict[str, str]:
 
 
 def _rules() -> dict[str, str]:
-    from neuropil.compare.rules import RULES
+    from neuropil.compare.rules import ALL_RULES
 
-    return {name: _first_line(rule) for name, rule in RULES.items()}
+    return {name: _first_line(rule) for name, rule in ALL_RULES.items()}
 
 
 def _starts() -> dict[str, str]:
@@ -254,9 +254,9 @@ def _show_rewiring(name: str, console: Console) -> None:
 
 def _show_rule(name: str, console: Console) -> None:
     """Print a rule's docstring up to its example, then its settings with their defaults."""
-    from neuropil.compare.rules import RULES, settings_of_rule
+    from neuropil.compare.rules import ALL_RULES, settings_of_rule
 
-    rule = RULES[name]
+    rule = ALL_RULES[name]
     console.print(f"[bold]rule {name}[/]  [dim]{rule.__module__}.{rule.__qualname__}[/]\n")
     _print_text(_text(rule, until="\nExample:"), console)
     settings = settings_of_rule(name)

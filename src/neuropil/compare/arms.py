@@ -1,5 +1,6 @@
 """From the arms of a recipe to all that is run: their controls come with them."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -10,11 +11,11 @@ import torch
 
 from neuropil.compare.recipe import Recipe, RecipeError, SpikingSection, TrainingSection
 from neuropil.compare.registry import describe_pattern, read_rewiring, split_arm
-from neuropil.compare.rules import build_rule
+from neuropil.compare.rules import SPIKING_RULES, build_rule, rule_name, trains_spikes
 from neuropil.compare.sweeps import expand_sweeps
 from neuropil.connect import Dense, Ensembles, ErdosRenyi, Pattern
 from neuropil.data import SOURCES
-from neuropil.models import ensemble_net, layer_sizes, readout_size, twin_arguments
+from neuropil.models import ensemble_net, layer_sizes, readout_size, spiking_ensemble_net, twin_arguments
 from neuropil.randomness import stream
 from neuropil.rewire import Rewiring
 
@@ -93,8 +94,7 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
             if not arm.is_dense:
                 _try_wiring(arguments)
                 _try_rewiring(arm, arguments)
-            if recipe.spiking is None:
-                _try_rule(recipe.training.replaced(arm.training), arguments)
+            _try_rule(recipe, arm, arguments)
             wanted = {} if arm.is_dense else twin_arguments(**_at_the_end(arm, arguments))
         except ValueError as error:
             raise RecipeError(f"recipe {recipe.name}: arms.{arm.name}: {error}") from error
@@ -188,9 +188,9 @@ def run_recipe(recipe: Recipe, arm: Arm, seed: int, fold: int | None = None) -> 
 
 
 def _spiking(section: SpikingSection) -> dict[str, Any]:
-    """Return what decides how neurons spike, the penalty only where there is one."""
-    penalty = {"rate_penalty", "rate_warm_up"}
-    return section.model_dump(exclude=None if section.rate_penalty else penalty)
+    """Return what decides how neurons spike, the penalty only where there is one, the output where it is no spikes."""
+    left_out = set() if section.rate_penalty else {"rate_penalty", "rate_warm_up"}
+    return section.model_dump(exclude=left_out | ({"output"} if section.output == "spikes" else set()))
 
 
 def run_folder(comparison: Path, arm: str, seed: int, fold: int | None = None) -> Path:
@@ -261,10 +261,25 @@ def _try_rewiring(arm: Arm, arguments: dict[str, Any]) -> None:
         rewiring.attach(net, torch.optim.SGD(net.parameters()))
 
 
-def _try_rule(training: TrainingSection, arguments: dict[str, Any]) -> None:
+def _try_rule(recipe: Recipe, arm: Arm, arguments: dict[str, Any]) -> None:
     """Attach a rule to a network of these wirings: one that cannot train it is found before any run."""
-    if training.rule != "backpropagation":
-        build_rule(training.model_dump(), ensemble_net(**arguments), stream(0, "trial"))
+    training = recipe.training.replaced(arm.training)
+    if training.rule == "backpropagation":
+        return
+    if recipe.spiking is None:
+        net: torch.nn.Module = ensemble_net(**arguments)
+    elif trains_spikes(training.rule):
+        ours = {key: arguments[key] for key in inspect.signature(spiking_ensemble_net).parameters if key in arguments}
+        net = spiking_ensemble_net(**ours, **spiking_arguments(_spiking(recipe.spiking)))
+    else:
+        known = ", ".join(["backpropagation", *SPIKING_RULES])
+        raise ValueError(f"the rule of neurons that spike must be one of {known}, got {rule_name(training.rule)}")
+    build_rule(training.model_dump(), net, stream(0, "trial"))
+
+
+def spiking_arguments(spiking: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a run's section ``spiking`` makes its network: all but the penalty of rates."""
+    return {key: value for key, value in spiking.items() if not key.startswith("rate_")}
 
 
 def _try_wiring(arguments: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from neuropil import data
 from neuropil.compare.activity import summarize_epoch
+from neuropil.compare.arms import spiking_arguments
 from neuropil.compare.probes import build_probes
 from neuropil.compare.registry import read_patterns, read_rewiring
 from neuropil.compare.rules import build_rule, make_optimizer
@@ -127,8 +128,7 @@ def build_network(
         "seed": recipe["seed"],
     }
     if "spiking" in recipe:
-        spiking = {key: value for key, value in recipe["spiking"].items() if not key.startswith("rate_")}
-        return spiking_ensemble_net(input_shape, n_classes, **arguments, **spiking)
+        return spiking_ensemble_net(input_shape, n_classes, **arguments, **spiking_arguments(recipe["spiking"]))
     options = {key: model[key] for key in ("convolutions", "batch_norm", "activation", "bias") if key in model}
     start = model.get("start", "default")
     return ensemble_net(

@@ -91,6 +91,10 @@ class SpikingSection(_Section):
         description="leaky integrate-and-fire neurons of G2GNet's code: fixed (decay 0.95, threshold 1; gradient of a "
         "fast sigmoid) or learned (from 0.9 and 1 on, one of each a layer; arctangent)",
     )
+    output: Literal["spikes", "potentials"] = Field(
+        "spikes",
+        description="what the neurons of the classes give: spikes, which are counted, or potentials, which are summed",
+    )
     steps: int = Field(50, ge=1, description="time steps of an image")
     encoding: Literal["rate", "current", "latency"] = Field(
         "rate",

@@ -233,7 +233,8 @@ def _neurons(recipe: Recipe) -> str:
         activation = activations.get(recipe.model.activation, "a hard sigmoid")
         biases = "" if recipe.model.bias else ", without biases"
         return f"neurons, each with {activation}{biases}, then a {readout}"
-    return f"spiking neurons, then a {readout} to a neuron for each class, whose count of spikes is its score"
+    score = "count of spikes" if recipe.spiking.output == "spikes" else "potential, which leaks, summed over time,"
+    return f"spiking neurons, then a {readout} to a neuron for each class, whose {score} is its score"
 
 
 def _arms_differ(recipe: Recipe) -> str:

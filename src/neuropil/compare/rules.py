@@ -31,13 +31,15 @@ RULES: dict[str, type[LearningRule]] = {
     "krotov-hopfield": learn.KrotovHopfield,
     "soft-hebb": learn.SoftHebb,
 }
+SPIKING_RULES: dict[str, type[LearningRule]] = {"e-prop": learn.EProp}  # of neurons that spike
+ALL_RULES = {**RULES, **SPIKING_RULES}
 # what comes from elsewhere in a recipe, or not at all
 _GIVEN = frozenset({"model", "optimizer", "clip_norm", "generator", "loss", "penalties", "autocast"})
 
 
 def settings_of_rule(name: str) -> dict[str, inspect.Parameter]:
     """Return the settings of a rule, by name."""
-    parameters = inspect.signature(RULES[name]).parameters
+    parameters = inspect.signature(ALL_RULES[name]).parameters
     return {key: parameter for key, parameter in parameters.items() if key not in _GIVEN}
 
 
@@ -49,8 +51,8 @@ def plain_rule(description: Any) -> str | dict[str, Any]:
     """
     settings = dict(description) if isinstance(description, Mapping) else {"name": description}
     name = settings.pop("name", None)
-    if not isinstance(name, str) or name not in RULES:
-        raise ValueError(f"rule must be one of {', '.join(RULES)}, got {name!r}{nearest(name, [*RULES])}")
+    if not isinstance(name, str) or name not in ALL_RULES:
+        raise ValueError(f"rule must be one of {', '.join(ALL_RULES)}, got {name!r}{nearest(name, [*ALL_RULES])}")
     settings = read_settings(f"rule {name}", settings, settings_of_rule(name))
     return {"name": name, **settings} if settings else name
 
@@ -68,7 +70,7 @@ def build_rule(training: Mapping[str, Any], net: nn.Module, generator: torch.Gen
     """
     description = training.get("rule", "backpropagation")
     settings = dict(description) if isinstance(description, Mapping) else {"name": description}
-    cls = RULES[settings.pop("name")]
+    cls = ALL_RULES[settings.pop("name")]
     given: dict[str, Any] = {"optimizer": lambda parameters: make_optimizer(parameters, training)}
     if "generator" in inspect.signature(cls).parameters:
         given["generator"] = generator
@@ -88,6 +90,12 @@ def make_optimizer(parameters: Any, training: Mapping[str, Any]) -> torch.optim.
     if training["optimizer"] == "adamw":
         return torch.optim.AdamW(parameters, **settings)
     return torch.optim.Adam(parameters, **settings)
+
+
+def trains_spikes(description: str | Mapping[str, Any]) -> bool:
+    """Return whether a rule trains networks that spike; backpropagation, through time, does."""
+    name = description if isinstance(description, str) else description["name"]
+    return name == "backpropagation" or name in SPIKING_RULES
 
 
 def rule_name(description: str | Mapping[str, Any]) -> str:

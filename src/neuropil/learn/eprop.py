@@ -37,8 +37,8 @@ class EProp(LearningRule):
     Args:
         model: an encoder, then layers (``nn.Linear`` or ``SparseLinear`` of any wiring) and units in turn, in an
             ``nn.Sequential``: LIF, IF or AdaptiveLIF, with recurrent connections as :class:`neuropil.units.Recurrent`,
-            and a LeakyIntegrator of one decay at the end; or a ``SpikingEnsembleNet`` with such an ``output``. Without
-            an encoder, inputs are ``[t, b, n]``.
+            and a LeakyIntegrator of one decay at the end; or a ``spiking_ensemble_net(…, output="potentials")``.
+            Without an encoder, inputs are ``[t, b, n]``.
         feedback: B of the last hidden layer: ``symmetric``: W_outᵀ; ``random``: fixed; ``adaptive``: random at first,
             it learns by the same products as W_out, and comes to agree with it by weight decay. Layers before
             have a B of their own, from the read-out's error straight to them: fixed, or learned if ``adaptive``.

@@ -122,7 +122,7 @@ def spiking_stages_of(model: nn.Module, *, who: str) -> SpikingStages:
         what = f"{type(layer).__name__} and {type(readout).__name__}"
         raise ValueError(
             f"{who}: the model must end in a linear layer and a LeakyIntegrator of one decay, got {what}; of a "
-            "SpikingEnsembleNet, set net.output = LeakyIntegrator()"
+            'spiking_ensemble_net, output="potentials"'
         )
     if len({id(module) for module in rest}) < len(rest):
         raise ValueError(f"{who}: each layer and unit must be called once, got one twice")

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
 from neuropil.connect import Dense, Ensembles, EventLinear, Pattern, SparseLinear
 from neuropil.models.ensemble_net import build_encoder, build_layer, check_sizes
-from neuropil.units import LIF, ATan, FastSigmoid, Unit
+from neuropil.units import LIF, ATan, FastSigmoid, LeakyIntegrator, Unit
 from neuropil.units.encode import CurrentEncoder, LatencyEncoder, MinMax, RateEncoder
 
 ENCODINGS = ("rate", "current", "latency")
@@ -25,13 +25,16 @@ def learned_neurons() -> LIF:
     return LIF(decay=0.9, threshold=1.0, learn=("decay", "threshold"), surrogate=ATan(alpha=2.0))
 
 
+Output = Literal["spikes", "potentials"]
+OUTPUTS: tuple[str, ...] = get_args(Output)
 NEURONS: dict[str, Callable[[], Unit]] = {"fixed": fixed_neurons, "learned": learned_neurons}
 
 
 class SpikingEnsembleNet(nn.Module):
     """A spiking classifier: features → encoder → hidden layers of any wiring → read-out, each with its neurons.
 
-    The logits are the spike counts of the read-out's neurons. Build one with :func:`spiking_ensemble_net`.
+    The logits are what the read-out's neurons give, summed over time: spike counts, or potentials. Build one with
+    :func:`spiking_ensemble_net`.
 
     Attributes:
         features: from images to what is encoded, ``[b, n]``: pixels, or patch features scaled to [0, 1].
@@ -74,7 +77,7 @@ class SpikingEnsembleNet(nn.Module):
         return list(zip(modules[::2], modules[1::2], strict=True))
 
     def output_spikes(self, images: Tensor) -> Tensor:
-        """Return the spikes of the classes' neurons, ``[t, b, n_classes]``, of images ``[b, c, h, w]``.
+        """Return the spikes, or potentials, of the classes' neurons, ``[t, b, n_classes]``, of images ``[b, c, h, w]``.
 
         A rate code draws anew at each call, in evaluation mode too.
         """
@@ -84,7 +87,7 @@ class SpikingEnsembleNet(nn.Module):
         return spikes
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the spike counts of the classes, ``[b, n_classes]``, of images ``[b, c, h, w]``."""
+        """Return the logits of the classes, ``[b, n_classes]``, of images ``[b, c, h, w]``."""
         wanted = self.arguments["input_shape"]
         if tuple(images.shape[1:]) != wanted:
             raise ValueError(
@@ -109,6 +112,7 @@ def spiking_ensemble_net(
     frozen: bool = False,
     readout: Pattern = Dense(),  # noqa: B008 (an immutable value)
     neurons: str | Callable[[], Unit] = "learned",
+    output: Output = "spikes",
     steps: int = 50,
     encoding: str | nn.Module = "rate",
     scale: float = 1.0,
@@ -137,6 +141,8 @@ def spiking_ensemble_net(
         readout: wiring of the layer to the classes.
         neurons: ``fixed`` (:func:`fixed_neurons`), ``learned`` (:func:`learned_neurons`), or what makes the neurons
             of one layer.
+        output: what the neurons of the classes give: ``spikes``, or ``potentials`` of neurons that leak and do not
+            spike (:class:`neuropil.units.LeakyIntegrator`), as :class:`neuropil.learn.EProp` needs them.
         steps: number of time steps, at least 1; those of the encoding where that is a module.
         encoding: ``rate`` (Bernoulli), ``current``, ``latency`` (linear), or a module from ``[b, n]`` to ``[t, b, n]``.
         scale: factor on a current; for CIFAR-10, G2GNet's code takes 0.25.
@@ -172,6 +178,8 @@ def spiking_ensemble_net(
             f"spiking_ensemble_net: neurons must be a name or what makes the neurons of one layer, got a {kind}; try "
             f"lambda: {kind}(…)"
         )
+    if output not in OUTPUTS:
+        raise ValueError(f"spiking_ensemble_net: output must be one of {', '.join(OUTPUTS)}, got {output!r}")
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"spiking_ensemble_net: steps must be a whole number of at least 1, got {steps!r}")
     check_encoding("spiking_ensemble_net", encoding, patches=patches, frozen=frozen, scale=scale)
@@ -188,6 +196,7 @@ def spiking_ensemble_net(
         "frozen": frozen,
         "readout": readout,
         "neurons": neurons,
+        "output": output,
         "steps": steps,
         "encoding": encoding,
         "scale": scale,
@@ -219,10 +228,12 @@ def spiking_ensemble_net(
             ),
             make(),
         ]  # fmt: skip
-    *body, last, output = stages
-    if not isinstance(output, Unit):
-        raise TypeError(f"spiking_ensemble_net: neurons must make a Unit, got what makes a {type(output).__name__}")
-    return SpikingEnsembleNet(features, encoder, nn.ModuleList(body), last, output, arguments)  # type: ignore[arg-type]
+    *body, last, classes = stages
+    if not isinstance(classes, Unit):
+        raise TypeError(f"spiking_ensemble_net: neurons must make a Unit, got what makes a {type(classes).__name__}")
+    if output == "potentials":
+        classes = LeakyIntegrator()
+    return SpikingEnsembleNet(features, encoder, nn.ModuleList(body), last, classes, arguments)  # type: ignore[arg-type]
 
 
 def check_encoding(who: str, encoding: str | nn.Module, *, patches: int | None, frozen: bool, scale: float) -> None:

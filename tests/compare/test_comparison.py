@@ -1,6 +1,4 @@
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -63,39 +61,6 @@ def test_a_folder_of_another_recipe_is_refused_before_anything_runs(recipe, tmp_
     with pytest.raises(RunError, match="belongs to another recipe: training.epochs is 2 there and 5 here"):
         compare(other, tmp_path / "c", jobs=2)
     assert contents(tmp_path / "c", "*.*") == before
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs process groups")
-def test_killed_and_given_again_it_ends_in_the_same_results(recipe, tmp_path):
-    path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump(recipe.model_dump()))
-    command = [sys.executable, "-m", "neuropil", "compare", str(path), "epochs=6", "--jobs", "2", "--out"]
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
-    process = subprocess.Popen(
-        [*command, str(tmp_path / "killed")],
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "killed").rglob("checkpoint-*.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert len(list((tmp_path / "killed").rglob("summary.json"))) < 4
-    subprocess.run([*command, str(tmp_path / "killed")], check=True, capture_output=True)
-
-    def results(folder):
-        return {
-            str(summary.relative_to(folder)): (json.loads(summary.read_text())["test_accuracy"], losses(summary.parent))
-            for summary in sorted(folder.rglob("summary.json"))
-        }
-
-    def losses(folder):
-        return [json.loads(line)["train_loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-    assert len(results(tmp_path / "killed")) == 4
-    assert results(tmp_path / "killed") == results(tmp_path / "whole")
 
 
 def test_bundled_recipes_run_with_a_small_budget(tmp_path):

@@ -31,6 +31,13 @@ DataRoot = Annotated[
     ),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of each run.")]
+On = Annotated[
+    str,
+    typer.Option(
+        help="Which processes do it: local, those of this machine; ray, of a Ray cluster that it belongs to, or of one "
+        "made for the occasion; ray://HOST:PORT, of another cluster, with folders on a path that all machines share."
+    ),
+]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda or cuda:N. Runs at a time share a GPU.")]
 
 
@@ -42,6 +49,8 @@ def compare(
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="cores / threads")] = None,
     threads: Threads = 1,
     device: Device = "cpu",
+    on: On = "local",
+    runs_per_gpu: Annotated[int, typer.Option(min=1, help="With Ray and cuda, runs that share a GPU.")] = 1,
     keep_checkpoints: Annotated[
         bool, typer.Option("--keep-checkpoints", help="Keep the trained weights of every run.")
     ] = False,
@@ -67,6 +76,8 @@ def compare(
             keep_checkpoints=keep_checkpoints,
             show_download=console.is_terminal,
             device=device,
+            on=on,
+            runs_per_gpu=runs_per_gpu,
             on_progress=progress.update,
         )
     _show_results(folder, console)
@@ -88,6 +99,7 @@ def run(
     data: DataRoot = None,
     threads: Threads = 1,
     device: Device = "cpu",
+    on: On = "local",
 ) -> None:
     """Do one run of a recipe: one arm, one seed (all of its folds, where the recipe has folds); or go on with it where
     it was interrupted. Keeps its weights.
@@ -114,6 +126,7 @@ def run(
             keep_checkpoints=True,
             show_download=console.is_terminal,
             device=device,
+            on=on,
             on_progress=progress.update,
         )
     summaries = []

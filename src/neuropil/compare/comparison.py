@@ -7,10 +7,10 @@ from pathlib import Path
 import yaml
 
 from neuropil.compare.arms import Arm, expand_arms, run_folder, run_folds, run_recipe
-from neuropil.compare.devices import check_device
-from neuropil.compare.parallel import Task, do_tasks, refuse_foreign_folders
+from neuropil.compare.parallel import Task, check_place, do_tasks, refuse_foreign_folders
 from neuropil.compare.recipe import Recipe
-from neuropil.train.environment import usable_cores
+from neuropil.train.run import HeldError
+from neuropil.train.whole_files import hold, write_whole
 
 
 def compare(
@@ -23,6 +23,8 @@ def compare(
     keep_checkpoints: bool = False,
     show_download: bool = False,
     device: str = "cpu",
+    on: str = "local",
+    runs_per_gpu: int = 1,
     on_progress: Callable[[Sequence[Task]], None] | None = None,
 ) -> list[Task]:
     """Do every run of a recipe that is not done yet, in parallel processes.
@@ -33,39 +35,48 @@ def compare(
     Args:
         recipe: what to compare.
         folder: where the comparison is kept.
-        jobs: runs at a time; default: as many as the machine has cores for.
+        jobs: runs at a time; default: as many as there are cores for, with Ray, also GPUs.
         threads: of each run. Timings are comparable only between runs of the same number.
         data_root: where data is looked for, see :func:`neuropil.data.load`.
         keep_checkpoints: keep the trained weights of each run.
         show_download: show a progress bar where data must be downloaded.
         device: where every run computes: ``cpu``, ``cuda`` or ``cuda:N``. Runs at a time share a GPU.
+        on: which processes do the runs: ``local``, those of this machine; ``ray``, of the Ray cluster that this machine
+            belongs to, or of one made for the occasion; ``ray://HOST:PORT``, of another cluster. With Ray, the folder
+            must lie on a path that all machines share.
+        runs_per_gpu: with Ray, how many runs share a GPU.
         on_progress: called about twice a second with all tasks.
 
     Returns:
         All runs, with their states.
 
     Raises:
-        ValueError: the device is not there, the recipe does not fit its data, or a folder belongs to another recipe.
-            Nothing has run then.
+        ValueError: the device is not there, the recipe does not fit its data, a folder belongs to another recipe, Ray's
+            cluster cannot be reached, or another comparison is at work on the folder. Nothing has run then.
+        OSError: no space is left on the disk. What was written is kept, and can be gone on with.
     """
-    check_device(device, recipe.training.precision)
+    check_place(on, device, [recipe.training.precision])
     folder = Path(folder)
     arms = expand_arms(recipe)
     tasks = list_tasks(recipe, arms, recipe.seeds, folder)
     refuse_foreign_folders(tasks)  # before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     content = yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True)
-    (folder / "comparison.yaml").write_text(content, encoding="utf-8")
-    do_tasks(
-        tasks,
-        jobs=jobs or max(1, usable_cores() // threads),
-        threads=threads,
-        data_root=data_root,
-        keep_checkpoints=keep_checkpoints,
-        show_download=show_download,
-        device=device,
-        on_progress=on_progress,
-    )
+    refusal = HeldError(f"compare: {folder} must be free, got one that another comparison is at work on")
+    with hold(folder / ".lock", refusal):
+        write_whole(folder / "comparison.yaml", content)
+        do_tasks(
+            tasks,
+            jobs=jobs,
+            threads=threads,
+            data_root=data_root,
+            keep_checkpoints=keep_checkpoints,
+            show_download=show_download,
+            device=device,
+            on=on,
+            runs_per_gpu=runs_per_gpu,
+            on_progress=on_progress,
+        )
     return tasks
 
 

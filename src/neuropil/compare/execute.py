@@ -3,7 +3,7 @@
 import logging
 import os
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,11 @@ def execute(
     folder: str | os.PathLike[str],
     *,
     data_root: str | os.PathLike[str] | None = None,
+    dataset: data.Dataset | None = None,
     keep_checkpoint: bool = False,
     device: str = "cpu",
+    on_record: Callable[[Mapping[str, Any]], None] | None = None,
+    patience: float = 0,
 ) -> dict[str, Any]:
     """Do one run, or the rest of it, in this process; return its summary.
 
@@ -45,18 +48,21 @@ def execute(
         recipe: what :func:`neuropil.compare.arms.run_recipe` gives.
         folder: the run folder; a run that is done is not repeated.
         data_root: where data is looked for, see :func:`neuropil.data.load`.
+        dataset: the data as :func:`neuropil.compare.splits.split_data` divides it for this run; None: it is loaded.
         keep_checkpoint: keep the trained weights.
         device: where to compute, as PyTorch names it.
+        on_record: called with the record of each epoch.
+        patience: seconds to wait where another process is at work on the folder.
 
     Raises:
         ValueError: the folder belongs to another recipe, or the data is missing or damaged.
     """
-    run = Run(folder, recipe, device=device)
+    run = Run(folder, recipe, device=device, on_record=on_record)
     if run.summary is not None:
         return run.summary
-    with run.held(), _log_to(run.folder / "log.txt") as warnings:
-        dataset = data.load(recipe["data"]["name"], data_root, download=False)
-        dataset = split_data(dataset, recipe["data"])
+    with run.held(patience), _log_to(run.folder / "log.txt") as warnings:
+        if dataset is None:
+            dataset = split_data(data.load(recipe["data"]["name"], data_root, download=False), recipe["data"])
         if "spiking" in recipe:
             dataset = dataset.in_unit_range()
         # drawn on the CPU and moved: the same wirings and weights everywhere

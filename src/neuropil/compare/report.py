@@ -28,6 +28,7 @@ from neuropil.compare.table import DIFFERENCE, NONE, table_columns, table_note, 
 from neuropil.compare.tuned import NOTE, tuned_table
 from neuropil.connect import Dense
 from neuropil.data import SOURCES
+from neuropil.train.whole_files import write_whole
 
 # environment.json's names, in the order of the report; all others follow as they are
 _MACHINE = {
@@ -58,7 +59,7 @@ def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | 
     """
     results = load_results(folder)
     path = Path(path) if path is not None else Path(folder) / "report.html"
-    path.write_text(render_report(results), encoding="utf-8")
+    write_whole(path, render_report(results))
     return path
 
 

@@ -18,6 +18,7 @@ from neuropil.compare.rewiring_words import compact_rewiring, is_pruning
 from neuropil.compare.rules import rule_name
 from neuropil.compare.run_result import NUMBERS, RunResult, State, join_folds, read_run
 from neuropil.compare.statistics import Estimate, Spread, estimate, paired_difference, population_deviation
+from neuropil.train.whole_files import whole_file
 
 _UNKNOWN = Activity.of(())
 
@@ -219,7 +220,7 @@ def write_csv(results: Results, path: str | os.PathLike[str]) -> Path:
         path: of the file; one that exists is replaced.
     """
     path = Path(path)
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore", restval="")
         writer.writeheader()
         for arm in results.arms.values():

@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from neuropil.connect import SparseLinear
 from neuropil.connect.storage import as_stored
 from neuropil.learn import Backpropagation, LearningRule
 from neuropil.rewire import Rewirer, TopKast
+from neuropil.train.whole_files import whole_file
 
 _FORMAT = 1
 _PAIRS = "mapping, as pairs"
@@ -73,9 +73,8 @@ def save_checkpoint(
         raise ValueError(
             f"save_checkpoint: settings of optimizer and scheduler must be plain numbers and text, got others ({error})"
         ) from error
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={"neuropil": text, "checksum": _checksum(text, tensors)})
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        save_file(tensors, partial, metadata={"neuropil": text, "checksum": _checksum(text, tensors)})
 
 
 def load_checkpoint(

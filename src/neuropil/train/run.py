@@ -4,8 +4,7 @@ import contextlib
 import json
 import logging
 import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from neuropil.learn import LearningRule
 from neuropil.rewire import Event, Rewirer, TopKast
 from neuropil.train.checkpoint import CheckpointError, CheckpointMismatchError, load_checkpoint, save_checkpoint
 from neuropil.train.environment import DECISIVE, describe_environment
+from neuropil.train.whole_files import hold, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,10 @@ _METRICS, _REWIRING, _PROBES = "metrics.jsonl", "rewiring.jsonl", "probes.jsonl"
 
 class RunError(ValueError):
     """A run folder belongs to another recipe, or cannot be used."""
+
+
+class HeldError(RunError):
+    """Another process is at work on a run."""
 
 
 class Run:
@@ -43,6 +47,7 @@ class Run:
         folder: where the run is kept.
         recipe: what makes this run what it is, as plain values (numbers, strings, lists, mappings).
         device: where the run computes, for ``environment.json``.
+        on_record: called with each record of an epoch, once it is written.
 
     Raises:
         RunError: the folder was made by another recipe, or holds other things.
@@ -57,20 +62,26 @@ class Run:
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], recipe: Mapping[str, Any], *, device: torch.device | str = "cpu"
+        self,
+        folder: str | os.PathLike[str],
+        recipe: Mapping[str, Any],
+        *,
+        device: torch.device | str = "cpu",
+        on_record: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self._device = device
+        self._on_record = on_record
         self.recipe = _plain(recipe)
         check_run_folder(self.folder, self.recipe)
         path = self.folder / "recipe.yaml"
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write(path, yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True))
+            write_whole(path, yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True))
         # not there either where the run was killed right after its recipe was written
         environment = self.folder / "environment.json"
         if not environment.exists():
-            _write(environment, json.dumps(describe_environment(device), indent=2) + "\n")
+            write_whole(environment, json.dumps(describe_environment(device), indent=2) + "\n")
 
     @property
     def summary(self) -> dict[str, Any] | None:
@@ -88,6 +99,8 @@ class Run:
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one record to the metrics."""
         _append(self.folder / _METRICS, [record])
+        if self._on_record is not None:
+            self._on_record(record)
 
     def append_events(self, epoch: int, events: Sequence[Event]) -> None:
         """Add what rewiring did in an epoch."""
@@ -149,7 +162,7 @@ class Run:
         for path in (self.folder / _METRICS, self.folder / _REWIRING, self.folder / _PROBES):
             if path.exists() or (epoch and path.name == _METRICS):
                 kept = [record for record in read_records(path) if record.get("epoch", 0) <= epoch]
-                _write(path, "".join(json.dumps(record) + "\n" for record in kept))
+                write_whole(path, "".join(json.dumps(record) + "\n" for record in kept))
         return epoch
 
     def finish(self, summary: Mapping[str, Any], *, keep_checkpoint: bool = True) -> None:
@@ -159,29 +172,22 @@ class Run:
             summary: plain values.
             keep_checkpoint: keep the last checkpoint, which holds the trained weights; the one before it goes.
         """
-        _write(self.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+        write_whole(self.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
         for old in self._checkpoints()[1 if keep_checkpoint else 0 :]:
             old.unlink()
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other processes off this run while the block runs (not on Windows).
+    def held(self, patience: float = 0) -> Iterator[None]:
+        """Keep other processes off this run while the block runs.
+
+        Args:
+            patience: seconds to wait where another process is at work on it, and perhaps about to end.
 
         Raises:
-            RunError: another process is at work on it.
+            HeldError: it still is.
         """
-        if sys.platform == "win32":
-            yield
-            return
-        import fcntl
-
-        with (self.folder / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunError(
-                    f"Run: {self.folder} must be free, got one that another process is at work on"
-                ) from error
+        refusal = HeldError(f"Run: {self.folder} must be free, got one that another process is at work on")
+        with hold(self.folder / "lock", refusal, patience=patience):
             yield
 
     def _checkpoints(self) -> list[Path]:
@@ -264,13 +270,6 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 def _append(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write("".join(json.dumps(record) + "\n" for record in records))
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a small file so that it appears whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _plain(value: Any) -> Any:

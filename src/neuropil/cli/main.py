@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from neuropil import __version__
-from neuropil.cli import bench, browse, runs
+from neuropil.cli import bench, browse, results, runs
 
 app = typer.Typer(
     help="Does a biological principle help, at equal parameters and equal compute, over several seeds, "
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("compare")(runs.compare)
 app.command("run")(runs.run)
 app.command("report")(runs.report)
+app.command("results")(results.results)
 app.command("list")(browse.list_)
 app.command("show")(browse.show)
 app.command("bench")(bench.bench)

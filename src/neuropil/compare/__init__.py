@@ -8,6 +8,7 @@ from neuropil.compare.recipe import Recipe, RecipeError, bundled_recipes, load_r
 from neuropil.compare.report import write_report
 from neuropil.compare.results import Results, load_results, write_csv
 from neuropil.compare.sentences import findings
+from neuropil.compare.store import RunTable, find_runs, read_runs, results_frame
 from neuropil.compare.table import table_rows
 
 __all__ = [
@@ -15,15 +16,19 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "Results",
+    "RunTable",
     "Task",
     "bundled_recipes",
     "compare",
     "do_tasks",
     "execute",
     "expand_arms",
+    "find_runs",
     "findings",
     "load_recipe",
     "load_results",
+    "read_runs",
+    "results_frame",
     "run_recipe",
     "table_rows",
     "write_csv",

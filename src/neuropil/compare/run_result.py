@@ -86,20 +86,7 @@ def read_run(folder: Path, arm: str, seed: int, fold: int | None = None) -> RunR
 
 def read_run_folder(run: Path, arm: str, seed: int, fold: int | None = None) -> RunResult:
     """Read one run from its own folder; nothing that lies there raises."""
-    state: State = "missing"
-    reason: str | None = None
-    summary: dict[str, Any] = {}
-    if (run / "summary.json").exists():
-        read = read_json(run / "summary.json")
-        if read is not None and _is_whole(read):
-            state, summary = _STATES[read["status"]], read
-        else:
-            reason = "its summary.json is damaged"
-    elif (run / "failure.json").exists():
-        state = "failed"
-        reason = str((read_json(run / "failure.json") or {}).get("reason") or "no reason was written down")
-    elif (run / "recipe.yaml").exists():
-        state = "running"
+    state, reason, summary = read_state(run)
     try:
         metrics = [record for record in read_metrics(run) if isinstance(record, dict)]
     except UnicodeDecodeError:
@@ -109,6 +96,18 @@ def read_run_folder(run: Path, arm: str, seed: int, fold: int | None = None) -> 
     return RunResult(
         arm, seed, state, reason, summary, tuple(metrics), environment, read_whole_events(run), probes, fold
     )
+
+
+def read_state(run: Path) -> tuple[State, str | None, dict[str, Any]]:
+    """Return state, reason and summary of a run, see :class:`RunResult`; nothing that lies in its folder raises."""
+    if (run / "summary.json").exists():
+        read = read_json(run / "summary.json")
+        if read is not None and _is_whole(read):
+            return _STATES[read["status"]], None, read
+        return "missing", "its summary.json is damaged", {}
+    if (run / "failure.json").exists():
+        return "failed", str((read_json(run / "failure.json") or {}).get("reason") or "no reason was written down"), {}
+    return "running" if (run / "recipe.yaml").exists() else "missing", None, {}
 
 
 def is_number(value: object) -> bool:

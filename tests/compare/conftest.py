@@ -206,3 +206,9 @@ class MadeUp:
 @pytest.fixture
 def made_up(tmp_path: Path) -> MadeUp:
     return MadeUp(tmp_path / "made-up")
+
+
+@pytest.fixture(scope="module")
+def made_up_once(tmp_path_factory: pytest.TempPathFactory) -> MadeUp:
+    """Return a folder of comparisons that all tests of a file look at, and none changes."""
+    return MadeUp(tmp_path_factory.mktemp("once") / "made-up")

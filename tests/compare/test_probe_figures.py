@@ -122,7 +122,7 @@ def test_the_report_says_what_and_when(folder: Path, monkeypatch: pytest.MonkeyP
 
 def test_words_for_when() -> None:
     def said(**settings: Any) -> str:
-        shown = ProbePicture(read_probe({"measure": "norms", **settings}), "a picture", ())
+        shown = ProbePicture(read_probe({"measure": "norms", **settings}), "a picture", None, ())
         return describe_probe(shown)[1].removeprefix("Measured on the first 256 training images, ")
 
     assert said(epochs=[5, 0]) == "after epochs 0, 5 (0: before training)."

@@ -1,5 +1,8 @@
 """The report: complete, self-contained, and safe with whatever a recipe or a run says."""
 
+import base64
+import hashlib
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,9 +14,10 @@ from neuropil.compare import figures, rewiring_figures
 from neuropil.compare.report import collect_notices, describe_progress, describe_setting, write_report
 from neuropil.compare.results import load_results
 from neuropil.compare.sentences import caveats, findings
+from neuropil.compare.statistics import estimate
 from neuropil.compare.table import table_columns, table_rows
 
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "input"}
 
 
 class Page(HTMLParser):
@@ -116,7 +120,8 @@ def test_rewiring_has_a_section(made_up: Any) -> None:
 @pytest.mark.usefixtures("few_pictures")
 def test_nothing_of_rewiring_without_it(made_up: Any) -> None:
     html, _ = read(made_up.comparison())
-    assert not re.search("rewir|, static|Static", re.sub(r"<style>.*</style>|base64,[^\"]*", "", html, flags=re.DOTALL))
+    own = r"<(style|script)>.*?</\1>|base64,[^\"]*"
+    assert not re.search("rewir|, static|Static", re.sub(own, "", html, flags=re.DOTALL))
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -130,14 +135,64 @@ def test_rewiring_that_has_not_begun(made_up: Any) -> None:
 
 def test_report_needs_nothing_from_outside(made_up: Any) -> None:
     html, page = read(made_up.comparison())
-    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.elements}
+    assert not {"link", "iframe", "object"} & {tag for tag, _ in page.elements}
     for _, attributes in page.elements:
         assert not any(name.startswith("on") for name in attributes)
-        for name in ("src", "href", "srcset"):
+        for name in ("src", "srcset"):
             assert str(attributes.get(name, "data:")).startswith("data:")
+        assert str(attributes.get("href", "#")).startswith("#")
     assert "http:" not in html
     assert "https:" not in html
-    assert not re.search(r"@import|url\(", html)
+    assert not re.search(r"@import|url\((?!#)|fetch\(|XMLHttpRequest|import\(", html)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_contents_lead_to_every_section(made_up: Any) -> None:
+    html, page = read(made_up.comparison())
+    titles = re.findall(r'<h2 id="([^"]+)">([^<]+)</h2>', html)
+    assert len(titles) == sum(tag == "h2" for tag, _ in page.elements) > 5
+    assert len({name for name, _ in titles}) == len(titles)
+    assert re.findall(r'<a href="#([^"]+)">([^<]+)</a>', html) == titles
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_scripts_are_those_that_the_policy_names(made_up: Any) -> None:
+    html, page = read(made_up.comparison())
+    (policy,) = (each["content"] for tag, each in page.elements if tag == "meta" and "http-equiv" in each)
+    scripts = re.findall(r"<script>(.*?)</script>", html, flags=re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert len(scripts) == 2
+    assert str(policy).startswith("default-src 'none'; ")
+    assert str(policy).endswith("script-src " + " ".join(f"'sha256-{digest}'" for digest in digests))
+
+
+def embedded(html: str) -> Any:
+    """Return the data of a page, found as a browser finds it: up to whatever ends the element."""
+    return json.loads(html.partition('<script type="application/json" id="data">')[2].partition("</script")[0])
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_curves_are_there_as_data(made_up: Any) -> None:
+    folder = made_up.comparison()
+    made_up.remove_summary("index", 2)
+    data = embedded(read(folder)[0])
+    assert data["arms"]["mixer"] == {"control": False, "done": True, "chosen": True}
+    assert data["arms"]["dense-32"] == {"control": True, "done": True, "chosen": True}
+    assert data["arms"]["index"]["done"] is False
+    (chart,) = data["charts"]
+    assert [panel["arm"] for panel in chart["panels"]] == ["index", "mixer"]
+    line = chart["panels"][1]["lines"][-1]
+    values = [100 * made_up.accuracy("mixer", seed) for seed in range(3)]
+    low, high = estimate(values).interval or (0, 0)
+    assert (line["arm"], line["x"], line["n"]) == ("mixer", [1, 2], [3, 3])
+    assert [line[key][1] for key in ("mean", "low", "high")] == pytest.approx(
+        [sum(values) / 3, min(values), max(values)], rel=1e-4
+    )
+    assert line["ends"][1] == pytest.approx([low, high], rel=1e-4)
+    assert [each["arm"] for each in chart["panels"][0]["lines"]] == [
+        *load_results(folder).arms["index"].arm.twins.values(),
+        "index",
+    ]
 
 
 def test_same_runs_give_the_same_report(made_up: Any, tmp_path: Path) -> None:
@@ -154,9 +209,10 @@ def test_hostile_text_stays_text(made_up: Any) -> None:
     (made_up.run("index", 1) / "environment.json").write_text('{"processor": "<b>x</b>", "<i>": "y"}')
     (made_up.remove_summary("index", 2) / "failure.json").write_text('{"reason": "<img src=x>"}')
     html, page = read(folder)
-    assert "<script" not in html
+    assert "<script>alert" not in html
     assert "<img src=x>" not in html
-    assert not {"script", "i"} & {tag for tag, _ in page.elements}
+    assert len([tag for tag, _ in page.elements if tag == "script"]) == 3
+    assert "i" not in {tag for tag, _ in page.elements}
     assert hostile in page
 
 
@@ -169,7 +225,10 @@ def test_unfinished_runs_are_shown(made_up: Any) -> None:
     assert "Of 15 runs, 13 done, 1 diverged, 1 failed." in page
     assert "2 of 3 1 failed" in page
     assert "2 of 3 1 diverged" in page
-    assert "The run failed: no memory left — index (seed 0)" in page
+    failures = page.text.partition("Runs that failed The run failed: ")[2].partition("Learning curves")[0]
+    assert failures.startswith("no memory left — index (seed 0)")
+    assert "— mixer (seed 1)" in failures
+    assert "No run gave another warning." in page
     assert "The loss was no longer a finite number: the run was stopped. — mixer (seed 1)" in page
 
 

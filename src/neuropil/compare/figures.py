@@ -41,11 +41,10 @@ def learning_curves(results: Results) -> str | None:
     Returns:
         An SVG picture as a data URI, or None while no epoch is done.
     """
-    curves = {name: _curves(arm) for name, arm in results.arms.items()}
+    curves = {name: validation_curves(arm) for name, arm in results.arms.items()}
     if not any(curves.values()):
         return None
-    left_out = passed_over(results)
-    shown = [arm for arm in results.sparse_arms or results.arms.values() if arm.arm.name not in left_out]
+    shown = arms_with_curves(results)
     n_columns = min(_PANELS_A_ROW, len(shown))
     n_rows = math.ceil(len(shown) / n_columns)
     figure = new_figure(0.5 + 2.75 * n_columns, 0.75 + 2.15 * n_rows)
@@ -69,7 +68,7 @@ def learning_curves(results: Results) -> str | None:
         last.tick_params(labelbottom=True)
     for row in panels:
         row[0].set_ylabel("validation accuracy (%)")
-    panels[0, 0].set_ylim(*_accuracy_range(curves.values()))
+    panels[0, 0].set_ylim(*accuracy_range(curves, shown))
     panels[0, 0].set_xlim(1, max(2, results.recipe.training.epochs))
     panels[0, 0].xaxis.get_major_locator().set_params(integer=True, nbins=6)
     if results.sparse_arms:
@@ -147,6 +146,8 @@ def cost_picture(
 ) -> str | None:
     """Draw accuracy against a cost on a logarithmic axis, names in a column at the right, joined to their points.
 
+    Candidates of tuned arms that were not chosen, and controls of these alone, are pale and have no name.
+
     Args:
         results: of which arms without accuracy or cost are left out.
         values: cost of each arm, above 0.
@@ -161,7 +162,8 @@ def cost_picture(
     shown = [(arm, arm.accuracy, x) for name, arm in results.arms.items() if arm.accuracy and (x := values.get(name))]
     if not shown:
         return None
-    figure = new_figure(5.4, max(3.3, 0.7 + 0.2 * len(shown)))
+    pale = _beside_the_point(results)
+    figure = new_figure(5.4, max(3.3, 0.7 + 0.2 * sum(arm.arm.name not in pale for arm, _, _ in shown)))
     ax = figure.subplots()
     style(ax)
     ax.set_xscale("log")
@@ -175,6 +177,9 @@ def cost_picture(
     for arm, accuracy, x in shown:
         colour, _, _, marker = looks.get(arm.arm.name, (ARM, None, None, "o"))
         y = 100 * accuracy.mean
+        if arm.arm.name in pale:
+            ax.plot(x, y, marker, color=colour, markersize=3.5, markeredgewidth=0, alpha=0.25, zorder=1.5)
+            continue
         if accuracy.interval is not None and accuracy.n >= FEWEST_SEEDS:
             ax.plot([x, x], [100 * end for end in accuracy.interval], color=colour, linewidth=0.9, alpha=0.7)
         if arm.arm.name in ranges:
@@ -237,6 +242,13 @@ def rebuild_network(results: Results, arm: ArmResult) -> "EnsembleNet | SpikingE
 def accuracy_words(results: Results) -> str:
     """Say on an axis which accuracy it is."""
     return "test accuracy" if results.recipe.folds is None else "accuracy on held-out folds"
+
+
+def _beside_the_point(results: Results) -> set[str]:
+    """Return the names of candidates that were not chosen, and of the controls that only such arms have."""
+    left_out = passed_over(results)
+    needed = {twin for name, arm in results.arms.items() if name not in left_out for twin in arm.arm.twins.values()}
+    return left_out | (results.controls - needed)
 
 
 def _wirings(wirings: Mapping[int, Wiring]) -> str:
@@ -314,7 +326,13 @@ def _apart(heights: Sequence[float], least: float) -> list[float]:
     return result
 
 
-def _curves(arm: ArmResult) -> list[dict[int, float]]:
+def arms_with_curves(results: Results) -> list[ArmResult]:
+    """Return the arms that have a panel of learning curves: sparse ones if there are any; of tuned ones the chosen."""
+    left_out = passed_over(results)
+    return [arm for arm in results.sparse_arms or results.arms.values() if arm.arm.name not in left_out]
+
+
+def validation_curves(arm: ArmResult) -> list[dict[int, float]]:
     """Return validation accuracy in percent by epoch, for each seed that has any."""
     curves = []
     for run in arm.single_runs:
@@ -328,9 +346,15 @@ def _curves(arm: ArmResult) -> list[dict[int, float]]:
     return curves
 
 
-def _accuracy_range(arms: Any) -> tuple[float, float]:
-    """Return the limits of the accuracy axis; of long runs, the first third may fall out below."""
-    curves = [curve for arm in arms for curve in arm]
+def accuracy_range(
+    found: Mapping[str, Sequence[Mapping[int, float]]], shown: Sequence[ArmResult]
+) -> tuple[float, float]:
+    """Return the limits of the accuracy axis of some arms and their twins, from the curves of all arms by name.
+
+    Of long runs, the first third may fall out below.
+    """
+    drawn = {name for arm in shown for name in (arm.arm.name, *arm.arm.twins.values())}
+    curves = [curve for name in drawn for curve in found[name]] or [curve for arm in found.values() for curve in arm]
     last = max(epoch for curve in curves for epoch in curve)
     first = 1 + last // 3 if last >= _SKIPPED else 1
     seen = [value for curve in curves for epoch, value in curve.items() if epoch >= first]

@@ -21,25 +21,36 @@ class Notice:
     Attributes:
         text: what.
         runs: where, such as "mixer (seeds 0, 2)".
+        is_failure: whether these runs have no result for it.
     """
 
     text: str
     runs: tuple[str, ...]
+    is_failure: bool = False
 
 
 def collect_notices(results: Results) -> list[Notice]:
     """Return what went wrong or looks odd, each thing once, with the runs where it did."""
     found: dict[str, list[tuple[RunResult, list[float]]]] = {}
 
-    def note(run: RunResult, text: str) -> None:
+    failures: set[str] = set()
+
+    def note(run: RunResult, text: str, *, is_failure: bool = False) -> None:
         values = [float(number) for number in _VARYING.findall(text)]
-        found.setdefault(_VARYING.sub(_HOLE, text), []).append((run, values))
+        text = _VARYING.sub(_HOLE, text)
+        found.setdefault(text, []).append((run, values))
+        if is_failure:
+            failures.add(text)
 
     for run in results.runs:
         if run.state == "diverged":
-            note(run, "The loss was no longer a finite number: the run was stopped.")
+            note(run, "The loss was no longer a finite number: the run was stopped.", is_failure=True)
         if run.reason is not None:
-            note(run, f"The run {'failed' if run.state == 'failed' else 'counts as missing'}: {run.reason}")
+            note(
+                run,
+                f"The run {'failed' if run.state == 'failed' else 'counts as missing'}: {run.reason}",
+                is_failure=True,
+            )
         for warning in run.summary.get("warnings", ()):
             note(run, str(warning))
         if run.summary.get("neurons_without_input"):
@@ -58,8 +69,10 @@ def collect_notices(results: Results) -> list[Notice]:
             statistics.median(seconds[-quarter:]) > _SLOWING * statistics.median(seconds[:quarter])
         ):
             note(run, "Epochs grew slower in the course of training: the median time hides it.")
-    return [Notice(_with_ranges(text, [values for _, values in runs]), _where([run for run, _ in runs]))
-            for text, runs in found.items()]  # fmt: skip
+    return [
+        Notice(_with_ranges(text, [values for _, values in runs]), _where([run for run, _ in runs]), text in failures)
+        for text, runs in found.items()
+    ]
 
 
 def _with_ranges(text: str, values: list[list[float]]) -> str:

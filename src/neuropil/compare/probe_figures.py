@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from neuropil.compare.arms import run_recipe
+from neuropil.compare.charts import Chart, Look, Panel, line_of
 from neuropil.compare.drawing import INK, mean, new_figure, over_seeds, style, to_svg
 from neuropil.compare.figures import TWIN_LOOKS
 from neuropil.compare.layer_titles import layer_titles
@@ -36,11 +37,13 @@ class ProbePicture:
     Attributes:
         plan: what the recipe asks for.
         picture: an SVG picture as a data URI; None while nothing is recorded.
+        chart: the same as data.
         missing: names of arms that the measure cannot be taken of.
     """
 
     plan: ProbePlan
     picture: str | None
+    chart: Chart | None
     missing: tuple[str, ...]
 
 
@@ -63,7 +66,8 @@ def probe_pictures(results: Results) -> list[ProbePicture]:
             for name, arm in shown.items()
             if name not in own and plan.kind.for_wirings and arm.arm.is_dense
         ]  # fmt: skip
-        pictures.append(ProbePicture(plan, _draw(results, plan, own) if own else None, tuple(missing)))
+        picture, chart = (_draw(results, plan, own), _chart(results, plan, own)) if own else (None, None)
+        pictures.append(ProbePicture(plan, picture, chart, tuple(missing)))
     return pictures
 
 
@@ -120,6 +124,11 @@ class _Panels:
     quantity: Quantity
     layers: tuple[str, ...]
 
+    @property
+    def scale(self) -> float:
+        """By what its numbers are multiplied to be told."""
+        return 100.0 if self.quantity.percent else 1.0
+
 
 def _draw(results: Results, plan: ProbePlan, courses: Mapping[str, Mapping[str, Mapping[str, Curves]]]) -> str:
     rows = _rows(plan, courses)
@@ -160,6 +169,24 @@ def _draw(results: Results, plan: ProbePlan, courses: Mapping[str, Mapping[str, 
     return to_svg(figure, f"probe {plan.name}")
 
 
+def _chart(results: Results, plan: ProbePlan, courses: Mapping[str, Mapping[str, Mapping[str, Curves]]]) -> Chart:
+    """Return what :func:`_draw` draws as data."""
+    looks = _looks(results, courses)
+    legend = [Look.of(name, look.colour, look.dashes, look.width, band=look.band) for name, look in looks.items()]
+    back_to_front = sorted(enumerate(looks), key=lambda entry: not looks[entry[1]].is_control)
+    panels = []
+    for row in _rows(plan, courses):
+        for quantity in row:
+            low, high, logarithmic = _heights(quantity, courses)
+            for layer in quantity.layers:
+                found = [(i, name, courses[name].get(quantity.key, {}).get(layer, [])) for i, name in back_to_front]
+                lines = [line_of(name, i, curves, scale=quantity.scale) for i, name, curves in found if curves]
+                title = f"{quantity.quantity.title}{', ' if layer else ''}{layer}"
+                width = (0.0, max(1.0, results.recipe.training.epochs))
+                panels.append(Panel(title, None, width, (low, high), logarithmic, lines))
+    return Chart(plan.name, legend, panels)
+
+
 def _rows(plan: ProbePlan, courses: Mapping[str, Mapping[str, Mapping[str, Curves]]]) -> list[list[_Panels]]:
     """Return the panels of each quantity, those of several in one row where they find room."""
     rows: list[list[_Panels]] = []
@@ -182,6 +209,11 @@ class _Look:
     dashes: Any
     width: float
     is_control: bool
+
+    @property
+    def band(self) -> float:
+        """How dense the band from the lowest to the highest run is."""
+        return 0.08 if self.is_control else 0.16
 
 
 def _looks(results: Results, shown: Iterable[str]) -> dict[str, _Look]:
@@ -207,7 +239,7 @@ def _draw_arm(ax: "Axes", curves: Curves, name: str, look: _Look, quantity: Quan
     x, middle = over_seeds(curves, mean)
     low, high = (over_seeds(curves, end)[1] for end in (min, max))
     ax.fill_between(x, [scale * y for y in low], [scale * y for y in high], color=look.colour,
-                    alpha=0.08 if look.is_control else 0.16, linewidth=0)  # fmt: skip
+                    alpha=look.band, linewidth=0)  # fmt: skip
     ax.plot(
         x, [scale * y for y in middle], color=look.colour, linestyle=look.dashes, linewidth=look.width, label=name,
         marker="o" if len(x) == 1 else None, markersize=3.5, zorder=2 if look.is_control else 3,
@@ -220,23 +252,27 @@ def _share_heights(
     """Give the panels of a quantity the same axis upwards, logarithmic where its numbers lie far apart."""
     from matplotlib.ticker import MaxNLocator
 
-    scale = 100.0 if panels.quantity.percent else 1.0
+    low, high, logarithmic = _heights(panels, courses)
+    for ax in axes:
+        ax.set_yscale("log" if logarithmic else "linear")
+        ax.set_ylim(low, high)
+        if not logarithmic:
+            ax.yaxis.set_major_locator(MaxNLocator(5))
+        if ax is not axes[0]:
+            ax.tick_params(labelleft=False)
+
+
+def _heights(panels: _Panels, courses: Mapping[str, Mapping[str, Mapping[str, Curves]]]) -> tuple[float, float, bool]:
+    """Return both ends of the axis of a quantity upwards, and whether it is logarithmic."""
     numbers = [
-        scale * number
+        panels.scale * number
         for course in courses.values()
         for layer in panels.layers
         for curve in course.get(panels.key, {}).get(layer, [])
         for number in curve.values()
     ]
     low, high = min(numbers), max(numbers)
-    is_wide = panels.quantity.wide and low > 0 and high / low > _WIDE
-    for ax in axes:
-        if is_wide:
-            ax.set_yscale("log")
-            ax.set_ylim(low / 1.3, high * 1.3)
-        else:
-            margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
-            ax.set_ylim(0.0 if 0 <= low <= margin else low - margin, high + margin)
-            ax.yaxis.set_major_locator(MaxNLocator(5))
-        if ax is not axes[0]:
-            ax.tick_params(labelleft=False)
+    if panels.quantity.wide and low > 0 and high / low > _WIDE:
+        return low / 1.3, high * 1.3, True
+    margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
+    return 0.0 if 0 <= low <= margin else low - margin, high + margin, False

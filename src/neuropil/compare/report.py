@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,10 @@ import yaml
 
 from neuropil.compare import activity_figures, figures, probe_figures, rewiring_figures
 from neuropil.compare.activity_words import describe_activity, describe_silence, explain_activity
+from neuropil.compare.charts import learning_chart
 from neuropil.compare.labels import describe_start
 from neuropil.compare.notices import collect_notices
+from neuropil.compare.page import fill_page
 from neuropil.compare.probe_ranks import RANKS_NOTE, ranks_table
 from neuropil.compare.probe_words import describe_probe
 from neuropil.compare.recipe import Recipe
@@ -25,7 +26,7 @@ from neuropil.compare.spiking_words import describe_spiking
 from neuropil.compare.sweep_figures import sweep_pictures
 from neuropil.compare.sweeps import expand_sweeps
 from neuropil.compare.table import DIFFERENCE, NONE, table_columns, table_note, table_rows
-from neuropil.compare.tuned import NOTE, tuned_table
+from neuropil.compare.tuned import NOTE, passed_over, tuned_table
 from neuropil.connect import Dense
 from neuropil.data import SOURCES
 from neuropil.train.whole_files import write_whole
@@ -45,7 +46,9 @@ _MACHINE = {
 
 
 def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> Path:
-    """Write the report of a comparison, finished or not: one HTML file that needs no other, no network and no script.
+    """Write the report of a comparison, finished or not: one HTML file that needs no other and no network.
+
+    Its scripts filter, sort and read out curves; without them, everything is shown.
 
     Args:
         folder: what :func:`neuropil.compare.compare` has written.
@@ -65,14 +68,13 @@ def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | 
 
 def render_report(results: Results) -> str:
     """Return the report as HTML text."""
-    import jinja2
-
-    template = resources.files("neuropil.compare").joinpath("report.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
     controls = results.controls
-    return environment.from_string(template).render(
+    notices = collect_notices(results)
+    probes = probe_figures.probe_pictures(results)
+    charts = [chart.as_data() for chart in (learning_chart(results), *(probe.chart for probe in probes)) if chart]
+    return fill_page(
+        data={"arms": _states(results), "charts": charts},
+        passed_over=passed_over(results),
         recipe=results.recipe,
         setting=describe_setting(results.recipe),
         progress=describe_progress(results),
@@ -94,9 +96,7 @@ def render_report(results: Results) -> str:
         sweeps=sweep_pictures(results),
         tuned=tuned_table(results),
         tuned_note=NOTE,
-        probes=[
-            (shown.plan.name, *describe_probe(shown), shown.picture) for shown in probe_figures.probe_pictures(results)
-        ],
+        probes=[(shown.plan.name, *describe_probe(shown), shown.picture) for shown in probes],
         ranks=ranks_table(results),
         ranks_note=RANKS_NOTE,
         sparsity_header=HEADER,
@@ -109,13 +109,27 @@ def render_report(results: Results) -> str:
         starts_like=_starts_like(results),
         labels={name: arm.label for name, arm in results.arms.items()},
         fewest_seeds=FEWEST_SEEDS,
-        notices=collect_notices(results),
+        failures=[notice for notice in notices if notice.is_failure],
+        notices=[notice for notice in notices if not notice.is_failure],
         machine=_machine(results),
         kernels=_kernels(results),
         recipe_text=yaml.safe_dump(
             results.recipe.model_dump(), sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
         ),
     )
+
+
+def _states(results: Results) -> dict[str, dict[str, bool]]:
+    """Return what the page's filters must know of each arm."""
+    left_out = passed_over(results)
+    return {
+        name: {
+            "control": name in results.controls,
+            "done": arm.count("done") == len(arm.runs),
+            "chosen": name not in left_out,
+        }
+        for name, arm in results.arms.items()
+    }
 
 
 def _tables(results: Results) -> list[tuple[list[str], list[list[str]], list[list[str]]]]:

@@ -30,7 +30,13 @@ RATE_HEADER = [
 @pytest.fixture
 def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the pictures that every report has."""
-    for name in ("differences", "learning_curves", "accuracy_by_parameters", "accuracy_by_time"):
+    for name in (
+        "differences",
+        "learning_curves",
+        "accuracy_by_parameters",
+        "accuracy_by_operations",
+        "accuracy_by_time",
+    ):
         monkeypatch.setattr(figures, name, lambda results: None)
     monkeypatch.setattr(figures, "wiring_pictures", lambda results: {})
 

@@ -8,12 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuropil.compare import figures
+from neuropil.compare import figures, scatter
 from neuropil.compare.arms import run_recipe
 from neuropil.compare.execute import build_network
 from neuropil.compare.results import load_results
 
-DRAWN = [figures.learning_curves, figures.differences, figures.accuracy_by_parameters, figures.accuracy_by_time]
+DRAWN = [
+    figures.learning_curves,
+    figures.differences,
+    figures.accuracy_by_parameters,
+    figures.accuracy_by_operations,
+    figures.accuracy_by_time,
+]
 
 
 def svg(uri: str | None) -> str:
@@ -97,11 +103,31 @@ def test_no_global_state_of_matplotlib_is_touched(made_up: Any) -> None:
 
 @given(st.lists(st.floats(0, 1), max_size=14), st.floats(0.01, 0.1))
 def test_names_are_moved_apart_and_keep_their_order(heights: list[float], least: float) -> None:
-    moved = figures._apart(heights, least)
+    moved = scatter.spread_apart(heights, least)
     order = sorted(range(len(heights)), key=heights.__getitem__)
     for below, above in itertools.pairwise(moved[i] for i in order):
         assert above - below >= least - 1e-9
 
 
 def test_names_far_apart_stay() -> None:
-    assert figures._apart([0.1, 0.9, 0.5], 0.1) == [0.1, 0.9, 0.5]
+    assert scatter.spread_apart([0.1, 0.9, 0.5], 0.1) == [0.1, 0.9, 0.5]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))
+def test_the_front_is_what_nothing_dominates(points: list[tuple[int, int]]) -> None:
+    def dominates(one: tuple[int, int], other: tuple[int, int]) -> bool:
+        return one[0] <= other[0] and one[1] >= other[1] and one != other
+
+    front = scatter.pareto_front(points)
+    assert set(front) == {i for i, point in enumerate(points) if not any(dominates(each, point) for each in points)}
+    assert len(front) == len(set(front))
+    assert [points[i] for i in front] == sorted(points[i] for i in front)
+
+
+def test_dominated_arms_are_paler(made_up: Any) -> None:
+    # dense-32 costs most and is best, index is beaten by mixer at the same cost
+    picture = svg(figures.accuracy_by_operations(load_results(made_up.comparison())))
+    assert picture.count("opacity: 0.45") >= 2
+    alone = svg(figures.accuracy_by_operations(load_results(type(made_up)(made_up.folder.parent / "b").comparison(
+        arms={"wide": {"pattern": "dense"}}))))  # fmt: skip
+    assert picture.count("opacity: 0.45") > alone.count("opacity: 0.45") == 1  # of the line itself

@@ -105,7 +105,13 @@ def test_hidden_layers_are_numbered_as_in_the_network() -> None:
 
 
 def test_the_report_says_what_and_when(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("differences", "learning_curves", "accuracy_by_parameters", "accuracy_by_time"):
+    for name in (
+        "differences",
+        "learning_curves",
+        "accuracy_by_parameters",
+        "accuracy_by_operations",
+        "accuracy_by_time",
+    ):
         monkeypatch.setattr(figures, name, lambda results: None)
     monkeypatch.setattr(figures, "wiring_pictures", lambda results: {})
     html = write_report(folder).read_text(encoding="utf-8")

@@ -50,7 +50,13 @@ class Page(HTMLParser):
 @pytest.fixture
 def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the pictures that every report has."""
-    for name in ("differences", "learning_curves", "accuracy_by_parameters", "accuracy_by_time"):
+    for name in (
+        "differences",
+        "learning_curves",
+        "accuracy_by_parameters",
+        "accuracy_by_operations",
+        "accuracy_by_time",
+    ):
         monkeypatch.setattr(figures, name, lambda results: None)
 
 
@@ -92,7 +98,7 @@ def test_report_says_everything(made_up: Any) -> None:
     ):
         assert text in page, text
     pictures = [attributes for tag, attributes in page.elements if tag == "img"]
-    assert len(pictures) == 4 + sum(not arm.arm.is_dense for arm in results.arms.values())
+    assert len(pictures) == 5 + sum(not arm.arm.is_dense for arm in results.arms.values())
     assert all(str(picture["src"]).startswith("data:image/") and picture["alt"] for picture in pictures)
     assert str(folder) not in html
 

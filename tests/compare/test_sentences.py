@@ -1,6 +1,7 @@
 """The wording of findings: never more than the numbers allow."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from neuropil.compare.results import Difference, load_results
 from neuropil.compare.sentences import Finding, caveats, compare_accuracy, findings, interval, points, verdict
+from neuropil.compare.significance import Significance, p_value
 from neuropil.compare.statistics import estimate
 
 
@@ -24,23 +26,24 @@ def difference(*values: float) -> Difference:
     [
         (
             (0.001, -0.003, 0.005),  # mean 0.1 points, s = 0.4, half = 4.303 · 0.4 / √3 = 0.99
-            "arm − twin: +0.10 points [−0.89, +1.09], 3 seeds: no difference shown.",
+            "arm − twin: +0.10 points [−0.89, +1.09]: no difference shown with 3 seeds (p = 0.71). A true "
+            "difference of 1.31 points would be seen 80 % of the time; the one observed takes about 128 seeds.",
         ),
         (
             (0.009, 0.010, 0.011),
-            "arm − twin: +1.00 points [+0.75, +1.25], 3 seeds: better: the interval lies above 0.",
+            "arm − twin: +1.00 points [+0.75, +1.25]: better with 3 seeds (p = 0.003).",
         ),
         (
             (-0.009, -0.010, -0.011),
-            "arm − twin: −1.00 points [−1.25, −0.75], 3 seeds: worse: the interval lies below 0.",
+            "arm − twin: −1.00 points [−1.25, −0.75]: worse with 3 seeds (p = 0.003).",
         ),
         (
             (0.5, 0.6),
-            "arm − twin: +55.00 points [−8.53, +118.53], 2 of 3 seeds: too few; nothing can be concluded.",
+            "arm − twin: +55.00 points, 2 of 3 seeds: too few; nothing can be concluded.",
         ),
         ((0.5,), "arm − twin: +50.00 points, 1 of 3 seeds: too few; nothing can be concluded."),
         ((), "arm − twin: no seed has been done by both, so nothing can be concluded."),
-        ((0.0, 0.0, 0.0), "arm − twin: +0.00 points [+0.00, +0.00], 3 seeds: no difference shown."),
+        ((0.0, 0.0, 0.0), "arm − twin: +0.00 points [+0.00, +0.00]: no difference shown with 3 seeds (p = 1.00)."),
         (
             (0.9 - 0.8, 0.8 - 0.7, 0.7 - 0.6),
             "arm − twin: +10.00 points [+10.00, +10.00], 3 seeds: the same at every seed, which gives no measure of "
@@ -110,8 +113,11 @@ def test_two_seeds_conclude_nothing(made_up: Any) -> None:
 def test_caveats(made_up: Any) -> None:
     folder = made_up.comparison()
     whole = caveats(load_results(folder))
-    assert len(whole) == 2
-    assert whole[1].startswith("6 differences are shown, and no correction for multiple comparisons was made")
+    assert len(whole) == 3
+    assert whole[1].startswith("With 3 seeds, a difference has a chance of 80 % to be seen only if it is 3.3 times as")
+    assert whole[2].startswith(
+        "6 differences were tested. What is said of them counts p values after Holm's correction"
+    )
     made_up.write_summary("mixer", 0, status="diverged", test_accuracy=None)
     made_up.remove_summary("index", 0)
     (made_up.run("index", 1) / "environment.json").write_text('{"processor": "another", "threads": 2}')
@@ -120,6 +126,36 @@ def test_caveats(made_up: Any) -> None:
     assert "these are the findings so far" in broken
     assert "different processors (a processor, another): their times cannot be compared" in broken
     assert "different numbers of threads (1, 2)" in broken
+
+
+def test_caveats_without_correction_and_with_more_seeds(made_up: Any) -> None:
+    whole = caveats(
+        load_results(
+            made_up.comparison(lambda arm, seed: 0.5 + made_up.accuracy(arm, seed) / 3, correction="none", seeds=5)
+        )
+    )
+    assert len(whole) == 2
+    assert whole[1].startswith("6 differences are shown, and no correction for multiple comparisons was made")
+
+
+def test_what_correction_takes_away_is_said() -> None:
+    found = estimate([0.010, 0.012, 0.017, 0.006])  # t = 4.91, p = 0.016
+    alone = difference(0.010, 0.012, 0.017, 0.006)
+    assert compare_accuracy("arm", alone, n_seeds=4).endswith("better with 4 seeds (p = 0.016).")
+    p = p_value(found)
+    assert p is not None
+    one_of_many = replace(alone, test=Significance(p, 10 * p, n_tests=10, corrected=True))
+    assert compare_accuracy("arm", one_of_many, n_seeds=4) == (
+        "arm − twin: +1.12 points [+0.40, +1.85]: no difference shown after correction, with 4 seeds (p = 0.016, "
+        "corrected for 10 differences 0.16). A true difference of 2.15 points would be seen 80 % of the time; the one "
+        "observed takes about 6 seeds."
+    )
+    assert verdict(found, one_of_many.test) == "no difference shown"
+
+
+def test_a_difference_that_no_one_will_ever_see() -> None:
+    sentence = compare_accuracy("arm", difference(0.0100, -0.0101, 0.0001), n_seeds=3)
+    assert sentence.endswith("the one observed takes more than 10,000 seeds.")
 
 
 def test_before_anything_has_run(made_up: Any) -> None:

@@ -130,7 +130,13 @@ def test_each_arm_has_a_row(made_up: Any) -> None:
 
 
 def test_every_report_has_it(made_up: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("differences", "learning_curves", "accuracy_by_parameters", "accuracy_by_time"):
+    for name in (
+        "differences",
+        "learning_curves",
+        "accuracy_by_parameters",
+        "accuracy_by_operations",
+        "accuracy_by_time",
+    ):
         monkeypatch.setattr(figures, name, lambda results: None)
     monkeypatch.setattr(figures, "wiring_pictures", lambda results: {})
     monkeypatch.setattr(rewiring_figures, "rewiring_pictures", lambda results: {})

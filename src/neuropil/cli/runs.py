@@ -182,11 +182,12 @@ def report(
 
 
 def _show_results(folder: Path, console: Console) -> None:
-    from neuropil.compare import load_results, write_csv, write_report
+    from neuropil.compare import load_results, write_arms_csv, write_csv, write_report
 
     results = load_results(folder)
     print_results(results, console)
     write_csv(results, folder / "results.csv")
+    write_arms_csv(results, folder / "arms.csv")
     written = write_report(folder)
     console.print(escape(f"report: {written}"), soft_wrap=True, highlight=False)
 

@@ -20,7 +20,7 @@ def print_results(results: "Results", console: Console) -> None:
     """Print what each arm costs and reaches, its differences to its twins, and what they allow one to say."""
     from neuropil.compare import findings, table_rows
     from neuropil.compare.activity_words import describe_silence
-    from neuropil.compare.table import ACTIVITY, DIFFERENCE, table_note
+    from neuropil.compare.table import ACTIVITY, DIFFERENCE, difference_note, table_note
     from neuropil.compare.tuned import N_OWN, tuned_table
 
     header, rows = table_rows(results)
@@ -30,7 +30,7 @@ def print_results(results: "Results", console: Console) -> None:
         return _table([header[i] for i in columns], [[row[i] for i in columns] for row in rows], controls)
 
     unlimited = console.options.update(width=10_000)
-    differences = [i for i, title in enumerate(header) if title.startswith(DIFFERENCE)] if results.sparse_arms else []
+    differences = [i for i, title in enumerate(header) if title.startswith(DIFFERENCE)]
     activity = [i for i, title in enumerate(header) if title.startswith(ACTIVITY)]
     if console.width >= _WIDE + _DIFFERENCE_WIDTH * (len(differences) - 3) + (_ACTIVITY_WIDTH if activity else 0):
         tables = [table([*range(len(header))])]
@@ -45,9 +45,10 @@ def print_results(results: "Results", console: Console) -> None:
     for part in tables:
         console.print(part)
         console.print()
-    if results.recipe.folds is not None:
-        console.print(table_note(results), highlight=False)
-        console.print()
+    for note in (table_note(results) if results.recipe.folds is not None else None, difference_note(results)):
+        if note is not None:
+            console.print(note, style="dim", highlight=False)
+            console.print()
     tuned_header, tuned_rows = tuned_table(results)
 
     def tuned(columns: list[int]) -> Table:

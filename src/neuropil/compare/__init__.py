@@ -1,6 +1,7 @@
 """Many runs: arms × seeds with their controls, statistics and a report."""
 
 from neuropil.compare.arms import Arm, expand_arms, run_recipe
+from neuropil.compare.arms_csv import write_arms_csv
 from neuropil.compare.comparison import compare
 from neuropil.compare.execute import execute
 from neuropil.compare.parallel import Task, do_tasks
@@ -31,6 +32,7 @@ __all__ = [
     "results_frame",
     "run_recipe",
     "table_rows",
+    "write_arms_csv",
     "write_csv",
     "write_report",
 ]

@@ -10,13 +10,13 @@ import numpy as np
 from neuropil.compare.arms import run_recipe
 from neuropil.compare.drawing import ARM, INK, data_uri, mean, new_figure, over_seeds, style, to_svg
 from neuropil.compare.results import ArmResult, Results
-from neuropil.compare.sentences import FEWEST_SEEDS, verdict
+from neuropil.compare.scatter import name_points, pareto_front, short_number
+from neuropil.compare.sentences import verdict
+from neuropil.compare.statistics import FEWEST_SEEDS
 from neuropil.compare.tuned import passed_over
 from neuropil.connect import SparseLinear, Wiring
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from neuropil.models import EnsembleNet, SpikingEnsembleNet
 
 # one look for each twin, the same in every panel: colour, dashes, width, marker
@@ -29,6 +29,7 @@ TWIN_LOOKS: dict[str, tuple[str, Any, float, str]] = {
 _PANELS_A_ROW = 3
 _PIXELS_AN_INCH = 130  # of wirings, whose fine grain makes large files
 _COLOURS = 32
+_PALE = 0.45  # opacity of points that another one dominates
 _SKIPPED = 6  # from this many epochs on, the first ones may leave the picture below
 
 
@@ -83,30 +84,31 @@ def learning_curves(results: Results) -> str | None:
 
 
 def differences(results: Results) -> str | None:
-    """Draw the paired difference of every sparse arm to its twins, with intervals, around a line at 0.
+    """Draw the paired difference of every arm to its twins and to the reference, with intervals, around a line at 0.
 
-    Full points: the interval leaves out 0.
+    Full points: a test finds them other than 0, after correction.
 
     Returns:
         An SVG picture as a data URI, or None where there is nothing yet.
     """
-    arms = results.sparse_arms
+    arms, kinds = results.compared_arms, results.difference_words
     found = [d.accuracy for arm in arms for d in arm.differences.values() if d.accuracy is not None]
     if not found:
         return None
     figure = new_figure(8.75, 0.9 + 0.26 * len(arms))
-    panels = figure.subplots(1, len(results.twin_words), sharey=True, sharex=True)
-    for ax, (kind, words) in zip(panels, results.twin_words.items(), strict=True):
+    panels = figure.subplots(1, len(kinds), sharey=True, sharex=True, squeeze=False)[0]
+    for ax, (kind, words) in zip(panels, kinds.items(), strict=True):
         style(ax)
         ax.grid(visible=False, axis="y")
         ax.axvline(0, color=INK, linewidth=0.9)
         for y, arm in enumerate(arms):
-            difference = arm.differences[kind].accuracy if kind in arm.differences else None
-            if difference is None:
+            compared = arm.differences.get(kind)
+            difference = None if compared is None else compared.accuracy
+            if compared is None or difference is None:
                 continue
-            if difference.interval is not None:
+            if difference.interval is not None and difference.n >= FEWEST_SEEDS:
                 ax.plot([100 * end for end in difference.interval], [y, y], color=ARM, linewidth=1.4)
-            is_clear = verdict(difference) in ("better", "worse")
+            is_clear = verdict(difference, compared.test) in ("better", "worse")
             ax.plot(
                 100 * difference.mean,
                 y,
@@ -138,6 +140,18 @@ def accuracy_by_time(results: Results) -> str | None:
     return cost_picture(results, values, ranges, "seconds per epoch")
 
 
+def accuracy_by_operations(results: Results) -> str | None:
+    """Draw test accuracy against the multiply-accumulates of an image, or the synaptic operations of spiking networks.
+
+    With intervals of accuracy; None while no run is done.
+    """
+    if results.recipe.spiking is not None:
+        operations = {name: arm.activity.synaptic_operations for name, arm in results.arms.items()}
+        return cost_picture(results, operations, {}, "synaptic operations of an image")
+    work = {name: arm.multiply_accumulates for name, arm in results.arms.items()}
+    return cost_picture(results, work, {}, "multiply-accumulates of an image")
+
+
 def cost_picture(
     results: Results,
     values: Mapping[str, float | None],
@@ -146,7 +160,8 @@ def cost_picture(
 ) -> str | None:
     """Draw accuracy against a cost on a logarithmic axis, names in a column at the right, joined to their points.
 
-    Candidates of tuned arms that were not chosen, and controls of these alone, are pale and have no name.
+    A stepped line joins the arms of the Pareto front: for its cost, or less, no arm has a higher mean. The others are
+    paler. Candidates of tuned arms that were not chosen, and controls of these alone, have no part in it and no name.
 
     Args:
         results: of which arms without accuracy or cost are left out.
@@ -173,18 +188,23 @@ def cost_picture(
         for kind, twin in arm.arm.twins.items()
         if twin in results.controls
     }
+    judged = [i for i, (arm, _, _) in enumerate(shown) if arm.arm.name not in pale]
+    front = [judged[i] for i in pareto_front([(shown[i][2], shown[i][1].mean) for i in judged])]
+    steps = [(shown[i][2], 100 * shown[i][1].mean) for i in front]
+    ax.step([x for x, _ in steps], [y for _, y in steps], where="post", color=INK, linewidth=0.8, alpha=0.45, zorder=1)
     points = []
-    for arm, accuracy, x in shown:
+    for i, (arm, accuracy, x) in enumerate(shown):
         colour, _, _, marker = looks.get(arm.arm.name, (ARM, None, None, "o"))
-        y = 100 * accuracy.mean
+        y, strength = 100 * accuracy.mean, 1.0 if i in front else _PALE
         if arm.arm.name in pale:
             ax.plot(x, y, marker, color=colour, markersize=3.5, markeredgewidth=0, alpha=0.25, zorder=1.5)
             continue
+        bar: dict[str, Any] = {"color": colour, "linewidth": 0.9, "alpha": 0.7 * strength}
         if accuracy.interval is not None and accuracy.n >= FEWEST_SEEDS:
-            ax.plot([x, x], [100 * end for end in accuracy.interval], color=colour, linewidth=0.9, alpha=0.7)
+            ax.plot([x, x], [100 * end for end in accuracy.interval], **bar)
         if arm.arm.name in ranges:
-            ax.plot(ranges[arm.arm.name], [y, y], color=colour, linewidth=0.9, alpha=0.7)
-        ax.plot(x, y, marker, color=colour, markersize=5)
+            ax.plot(ranges[arm.arm.name], [y, y], **bar)
+        ax.plot(x, y, marker, color=colour, markersize=5, alpha=strength, markeredgewidth=0)
         points.append((arm.arm.name, x, y, colour))
     ax.set_ylabel(f"{accuracy_words(results)} (%)")
     ax.set_xlabel(f"{label} (logarithmic)")
@@ -192,10 +212,10 @@ def cost_picture(
     low, high = ax.get_xlim()
     if high / low < 30:
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high / low > 6 else MaxNLocator(5))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _short(x)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short_number(x)))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.tick_params(axis="x", which="minor", length=0)
-    _name_points(ax, points, least=0.2 / (figure.get_figheight() - 0.6))
+    name_points(ax, points, least=0.2 / (figure.get_figheight() - 0.6))
     return to_svg(figure, label)
 
 
@@ -269,61 +289,6 @@ def _wirings(wirings: Mapping[int, Wiring]) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, format="png", optimize=True)
     return data_uri("image/png", buffer.getvalue())
-
-
-def _name_points(ax: "Axes", points: Sequence[tuple[str, float, float, str]], *, least: float) -> None:
-    """Write the names of points beside the axes, as high as they are but never on top of each other."""
-    low, high = ax.get_ylim()
-    right = ax.get_xlim()[1]
-    heights = _apart([(y - low) / (high - low) for _, _, y, _ in points], least)
-    for (name, x, y, colour), height in zip(points, heights, strict=True):
-        ax.annotate(
-            name, xy=(x, y), xycoords="data", xytext=(1.06, height), textcoords="axes fraction", va="center",
-            fontsize=8, color=colour, annotation_clip=False,
-        )  # fmt: skip
-        ax.plot([x, right], [y, y], color=colour, linewidth=0.5, alpha=0.5, linestyle=(0, (1, 3)))
-        ax.plot(
-            [1.0, 1.05], [(y - low) / (high - low), height], transform=ax.transAxes, color=colour, linewidth=0.4,
-            alpha=0.6, clip_on=False,
-        )  # fmt: skip
-    ax.set(ylim=(low, high), xlim=(ax.get_xlim()[0], right))
-
-
-def _short(value: float) -> str:
-    """Write a tick of a logarithmic axis.
-
-    Example:
-        >>> [_short(value) for value in (0.25, 12.0, 7500.0, 2_500_000.0)]
-        ['0.25', '12', '7.5 k', '2.5 M']
-    """
-    for size, sign in ((1e6, " M"), (1e3, " k")):
-        if value >= size:
-            return f"{value / size:g}{sign}"
-    return f"{value:g}"
-
-
-def _apart(heights: Sequence[float], least: float) -> list[float]:
-    """Move heights in [0, 1] apart until neighbours are ``least`` away, as little as it takes.
-
-    Heights too close to each other are put, evenly spaced, around their common middle.
-
-    Example:
-        >>> [round(height, 2) for height in _apart([0.5, 0.9, 0.52], 0.1)]
-        [0.46, 0.9, 0.56]
-    """
-    order = sorted(range(len(heights)), key=heights.__getitem__)
-    clusters: list[tuple[float, int]] = []  # middle and number of members, upwards
-    for i in order:
-        middle, n = heights[i], 1
-        while clusters and clusters[-1][0] + clusters[-1][1] * least / 2 > middle - n * least / 2:
-            below, m = clusters.pop()
-            middle, n = (below * m + middle * n) / (m + n), m + n
-        clusters.append((middle, n))
-    placed = [middle + (k - (n - 1) / 2) * least for middle, n in clusters for k in range(n)]
-    result = [0.0] * len(heights)
-    for i, height in zip(order, placed, strict=True):
-        result[i] = height
-    return result
 
 
 def arms_with_curves(results: Results) -> list[ArmResult]:

@@ -22,7 +22,9 @@ from pydantic import (
 from neuropil.compare.probes import check_probes, plain_probes
 from neuropil.compare.registry import first_problem, nearest, plain_start, split_arm
 from neuropil.compare.rules import plain_rule
-from neuropil.compare.sweeps import as_settings, expand_sweeps
+from neuropil.compare.significance import Correction
+from neuropil.compare.statistics import Interval
+from neuropil.compare.sweeps import as_settings, expand_sweeps, list_sweeps
 from neuropil.connect import Ensembles
 from neuropil.data import SOURCES
 from neuropil.models.conv_encoder import conv_features
@@ -236,6 +238,15 @@ class Recipe(_Section):
     probes: list[dict[str, Any]] = Field(
         [], description="measures recorded in the course of training, see below and `neuropil list probes`"
     )
+    reference: str | None = Field(
+        None, description="arm that all others are compared with too, paired by seed, and at equal seconds; null: none"
+    )
+    interval: Interval = Field(
+        "t", description="confidence intervals: t, or bootstrap (supposes no shape; too narrow below some 20 seeds)"
+    )
+    correction: Correction = Field(
+        "holm", description="of p values, for the number of differences of one kind: holm, or none"
+    )
     arms: dict[str, dict[str, Any]] = Field(min_length=1, description="wirings to compare, by name")
 
     @model_serializer(mode="wrap")
@@ -291,6 +302,15 @@ class Recipe(_Section):
             has_groups |= any(isinstance(pattern, Ensembles) for pattern in (*arm.patterns, arm.readout))
         if self.intra_only and not has_groups:
             raise ValueError("intra_only needs an arm whose wiring has groups, got none; try ensembles or mixer")
+        return self
+
+    @model_validator(mode="after")
+    def _comparable(self) -> Self:
+        tuned = [name for sweep in list_sweeps(self.arms) for name in sweep.choices]
+        known = [*tuned, *expand_sweeps(self.arms)]
+        if self.reference is not None and self.reference not in known:
+            hint = nearest(self.reference, known) or f"; try {known[0]!r}"
+            raise ValueError(f"reference must be an arm of the recipe, got {self.reference!r}{hint}")
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,8 @@ import yaml
 from neuropil.compare import activity_figures, figures, probe_figures, rewiring_figures
 from neuropil.compare.activity_words import describe_activity, describe_silence, explain_activity
 from neuropil.compare.charts import learning_chart
+from neuropil.compare.difference_table import difference_rows, difference_table_note
+from neuropil.compare.equal_seconds_words import equal_seconds_note, equal_seconds_table
 from neuropil.compare.labels import describe_start
 from neuropil.compare.notices import collect_notices
 from neuropil.compare.page import fill_page
@@ -20,12 +22,13 @@ from neuropil.compare.registry import split_arm
 from neuropil.compare.results import Results, load_results
 from neuropil.compare.rewiring_words import describe_rewiring, name_rule
 from neuropil.compare.rules import rule_name
-from neuropil.compare.sentences import FEWEST_SEEDS, caveats, findings
+from neuropil.compare.sentences import caveats, findings
 from neuropil.compare.sparsity_words import HEADER, sparsity_rows
 from neuropil.compare.spiking_words import describe_spiking
+from neuropil.compare.statistics import FEWEST_SEEDS
 from neuropil.compare.sweep_figures import sweep_pictures
 from neuropil.compare.sweeps import expand_sweeps
-from neuropil.compare.table import DIFFERENCE, NONE, table_columns, table_note, table_rows
+from neuropil.compare.table import DIFFERENCE, NONE, difference_note, table_columns, table_note, table_rows
 from neuropil.compare.tuned import NOTE, passed_over, tuned_table
 from neuropil.connect import Dense
 from neuropil.data import SOURCES
@@ -84,12 +87,18 @@ def render_report(results: Results) -> str:
         tables=_tables(results),
         has_controls=bool(controls),
         has_twins=bool(results.sparse_arms),
-        table_note=table_note(results),
+        table_note=" ".join(filter(None, [table_note(results), difference_note(results)])),
+        interval=results.recipe.interval,
+        tested=difference_rows(results),
+        tested_note=difference_table_note(results),
+        timed=equal_seconds_table(results),
+        timed_note=equal_seconds_note(results),
         unit=results.unit,
         accuracy="Accuracy on held-out folds" if results.recipe.folds is not None else "Test accuracy",
         differences=figures.differences(results),
         curves=figures.learning_curves(results),
         by_parameters=figures.accuracy_by_parameters(results),
+        by_operations=figures.accuracy_by_operations(results),
         by_time=figures.accuracy_by_time(results),
         by_energy=activity_figures.accuracy_by_energy(results),
         wirings=sorted(figures.wiring_pictures(results).items(), key=lambda item: item[0] in controls),

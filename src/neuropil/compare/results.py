@@ -4,12 +4,14 @@ import csv
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from neuropil.compare.activity import Activity, complete_summary
 from neuropil.compare.arms import Arm, expand_arms, run_folds, start_and_training
+from neuropil.compare.choices import with_reference
+from neuropil.compare.equal_seconds import EqualSeconds, at_equal_seconds
 from neuropil.compare.events import Rewired, summarize_rewiring
 from neuropil.compare.labels import TWIN_WORDS, describe_arm, describe_start
 from neuropil.compare.recipe import Recipe, RecipeError, load_recipe
@@ -17,7 +19,8 @@ from neuropil.compare.recovery import epochs_to_recover
 from neuropil.compare.rewiring_words import compact_rewiring, is_pruning
 from neuropil.compare.rules import rule_name
 from neuropil.compare.run_result import NUMBERS, RunResult, State, join_folds, read_run
-from neuropil.compare.statistics import Estimate, Spread, estimate, paired_difference, population_deviation
+from neuropil.compare.significance import Significance, judge
+from neuropil.compare.statistics import Estimate, Interval, Spread, estimate, paired_difference, population_deviation
 from neuropil.train.whole_files import whole_file
 
 _UNKNOWN = Activity.of(())
@@ -25,7 +28,7 @@ _UNKNOWN = Activity.of(())
 
 @dataclass(frozen=True)
 class Difference:
-    """An arm against one of its twins, over the seeds (or folds, see :attr:`Results.unit`) that both have done.
+    """An arm against one of its twins, or the reference, over the seeds (or folds) that both have done.
 
     Attributes:
         twin: name of the twin's arm.
@@ -33,6 +36,7 @@ class Difference:
         time: seconds an epoch over those of the twin, paired by seed.
         work: multiply-accumulates over those of the twin.
         operations: synaptic operations over those of the twin; None where they are not known.
+        test: what the paired t test says, corrected for all differences of this kind; None where there is none.
     """
 
     twin: str
@@ -40,6 +44,7 @@ class Difference:
     time: Spread | None
     work: float | None
     operations: float | None = None
+    test: Significance | None = None
 
 
 @dataclass(frozen=True)
@@ -55,11 +60,14 @@ class ArmResult:
         seconds_per_epoch: of the medians over each run's epochs.
         peak_memory_bytes: of the peaks.
         kernels: of each hidden layer; empty before a run has ended.
-        differences: by the kind of the twin (keys of :data:`neuropil.models.TWINS`, and ``static``).
+        differences: by the kind of the twin (keys of :data:`neuropil.models.TWINS`, and ``static``); ``reference``: to
+            the recipe's reference, unless that is one of its twins.
         rewired: what rewiring came to, mean over seeds; None where the wiring stays, and before a run is done.
         intra_only_drop: accuracy less that of the same trained network with all connections between groups cut; None
             where the recipe does not ask for it, the wiring has no groups, or no run is done.
         activity: firing rates, synaptic operations and energy, mean over runs, as far as they are known.
+        equal_seconds: where it stands when the seconds of the recipe's reference are over; None without one, of
+            controls, and in cross-validation, which has no validation split.
     """
 
     arm: Arm
@@ -76,6 +84,7 @@ class ArmResult:
     rewired: Rewired | None
     intra_only_drop: Estimate | None = None
     activity: Activity = _UNKNOWN
+    equal_seconds: EqualSeconds | None = None
 
     @property
     def single_runs(self) -> list[RunResult]:
@@ -127,6 +136,11 @@ class Results:
         """The arms that are compared with twins of their own."""
         return [arm for arm in self.arms.values() if arm.arm.twins]
 
+    @property
+    def compared_arms(self) -> list[ArmResult]:
+        """The arms that are compared with twins of their own or with the recipe's reference."""
+        return [arm for arm in self.arms.values() if arm.differences]
+
     def dense_twin(self, arm: Arm) -> "ArmResult | None":
         """Return the dense arm of an arm's widths; None where there is none, or where it is the arm itself."""
         if arm.is_dense:
@@ -145,6 +159,12 @@ class Results:
         """What arms are compared with, in words, by the kind of twin: those that some arm has."""
         kinds = {kind for arm in self.arms.values() for kind in arm.arm.twins}
         return {kind: words for kind, words in TWIN_WORDS.items() if kind in kinds}
+
+    @property
+    def difference_words(self) -> dict[str, str]:
+        """What arms are compared with, in words, by the kind of twin; the recipe's reference by its name."""
+        compared = any("reference" in arm.differences for arm in self.arms.values())
+        return self.twin_words | ({"reference": str(self.recipe.reference)} if compared else {})
 
     def environments(self) -> dict[str, list[Any]]:
         """Return every value that the runs' environments hold, by name; more than one: machines or versions differ."""
@@ -182,7 +202,9 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
     runs = {arm.name: _read_runs(folder, recipe, arm) for arm in arms}
     serving = _serving(arms)
     arms.sort(key=lambda arm: arm.name not in serving)
-    return Results(recipe, {arm.name: _summarize(arm, runs) for arm in arms})
+    compared = [arm.name for arm in arms if not arm.is_control]
+    reference = with_reference(recipe.reference, recipe.arms, runs, compared)
+    return Results(recipe, _corrected(recipe, {arm.name: _summarize(recipe, arm, runs, reference) for arm in arms}))
 
 
 COLUMNS = (
@@ -190,7 +212,7 @@ COLUMNS = (
     "validation_accuracy", "first_validation_accuracy", "folds_mean", "folds_std",
     "intra_only_accuracy", "intra_only_drop", "epochs", "parameters", "density",
     "multiply_accumulates", "seconds_per_epoch", "peak_memory_bytes", "kernels", "rewiring", "explored", "modularity",
-    "epochs_to_recover",
+    "epochs_to_recover", "equal_seconds_epochs", "equal_seconds_accuracy",
     "neurons_without_input", "neurons_without_output", "negative_weights",
     "hidden_firing_rate", "dead", "saturated", "synaptic_operations", "synaptic_multiply_accumulates", "energy_joules",
     "data", "hidden", "patches", "convolutions", "batch_norm", "activation", "bias", "start",
@@ -209,7 +231,9 @@ def write_csv(results: Results, path: str | os.PathLike[str]) -> Path:
     live, and the modularity of the wiring; of those pruned,
     :func:`neuropil.compare.recovery.epochs_to_recover`. ``dead`` and ``saturated`` are shares of the hidden neurons
     (:class:`neuropil.measure.LayerActivity`); synaptic operations and energy are those of one image
-    (:class:`neuropil.measure.SynapticWork`).
+    (:class:`neuropil.measure.SynapticWork`). ``equal_seconds_epochs`` and ``equal_seconds_accuracy`` are epochs and
+    validation accuracy in the seconds that the run of the recipe's reference with the same seed has trained for
+    (:class:`neuropil.compare.equal_seconds.Stop`).
 
     In cross-validation, a row is a fold, and what is called test is the fold that was held out. ``folds_mean`` and
     ``folds_std`` then say, on each row of a seed whose folds are all done, the mean accuracy over its folds and their
@@ -230,7 +254,7 @@ def write_csv(results: Results, path: str | os.PathLike[str]) -> Path:
             for runs in by_seed.values():
                 spread = _spread(runs)
                 for run in runs:
-                    writer.writerow(_row(results.recipe, arm.arm, run, spread))
+                    writer.writerow(_row(results.recipe, arm, run, spread))
     return path
 
 
@@ -242,7 +266,9 @@ def _spread(folds: Sequence[RunResult]) -> dict[str, float]:
     return {"folds_mean": math.fsum(accuracies) / len(folds), "folds_std": population_deviation(accuracies)}
 
 
-def _row(recipe: Recipe, arm: Arm, run: RunResult, spread: Mapping[str, float]) -> dict[str, Any]:
+def _row(recipe: Recipe, found: ArmResult, run: RunResult, spread: Mapping[str, float]) -> dict[str, Any]:
+    arm = found.arm
+    stop = found.equal_seconds and found.equal_seconds.stops.get(run.seed)
     rewired = summarize_rewiring([run.summary])
     start, training = start_and_training(recipe, arm)
     row: dict[str, Any] = {"epochs": len(run.metrics), **run.environment, **run.summary}
@@ -261,6 +287,8 @@ def _row(recipe: Recipe, arm: Arm, run: RunResult, spread: Mapping[str, float]) 
         "explored": None if rewired is None else rewired.explored,
         "modularity": None if rewired is None else rewired.modularity,
         "epochs_to_recover": epochs_to_recover(run) if is_pruning(arm.rewiring) else None,
+        "equal_seconds_epochs": stop and stop.epochs,
+        "equal_seconds_accuracy": stop and stop.accuracy,
         "data": recipe.data.name,
         "hidden": " ".join(str(width) for width in arm.hidden),
         "patches": recipe.model.patches,
@@ -299,39 +327,74 @@ def _serving(arms: Sequence[Arm]) -> set[str]:
     return added | {twin for arm in arms for kind, twin in arm.twins.items() if kind != "static"}
 
 
-def _summarize(arm: Arm, runs: Mapping[str, Mapping[int, RunResult]]) -> ArmResult:
+def _corrected(recipe: Recipe, arms: Mapping[str, ArmResult]) -> dict[str, ArmResult]:
+    """Return arms whose differences are tested, those of one kind together."""
+    tests = {
+        kind: judge(
+            {name: arm.differences[kind].accuracy for name, arm in arms.items() if kind in arm.differences},
+            recipe.correction,
+        )
+        for kind in {kind for arm in arms.values() for kind in arm.differences}
+    }
+    stops = {name: arm.equal_seconds for name, arm in arms.items()}
+    at_stops = judge({name: stop.difference for name, stop in stops.items() if stop}, recipe.correction)
+    return {
+        name: replace(
+            arm,
+            differences={kind: replace(one, test=tests[kind].get(name)) for kind, one in arm.differences.items()},
+            equal_seconds=arm.equal_seconds and replace(arm.equal_seconds, test=at_stops.get(name)),
+        )
+        for name, arm in arms.items()
+    }
+
+
+def _summarize(
+    recipe: Recipe, arm: Arm, runs: Mapping[str, Mapping[int, RunResult]], references: Mapping[str, str]
+) -> ArmResult:
     ended = [single for run in runs[arm.name].values() for single in run.folds or (run,) if single.summary]
     own = {
         key: _by_seed(runs[arm.name], key)
         for key in ("test_accuracy", "intra_only_drop", "synaptic_operations", *NUMBERS)
     }
     accuracies, drops = list(own["test_accuracy"].values()), list(own["intra_only_drop"].values())
+    method = recipe.interval
+    reference = references.get(arm.name, arm.name if arm.name in references.values() else None)
+    against = dict(arm.twins)
+    if reference not in (None, arm.name, *arm.twins.values()):  # what is compared already counts once
+        against["reference"] = str(reference)
     return ArmResult(
         arm=arm,
         label=describe_arm(arm),
         runs=runs[arm.name],
-        accuracy=estimate(accuracies) if accuracies else None,
+        accuracy=estimate(accuracies, method=method) if accuracies else None,
         parameters=_mean(ended, "parameters"),
         density=_mean(ended, "density"),
         multiply_accumulates=_mean(ended, "multiply_accumulates"),
         seconds_per_epoch=Spread.of(list(own["seconds_per_epoch"].values())),
         peak_memory_bytes=Spread.of(list(own["peak_memory_bytes"].values())),
         kernels=tuple(str(kernel) for kernel in ended[0].summary["kernels"]) if ended else (),
-        differences={kind: _compare(own, twin, runs[twin]) for kind, twin in arm.twins.items()},
+        differences={kind: _compare(own, twin, runs[twin], method) for kind, twin in against.items()},
         rewired=summarize_rewiring([run.summary for run in ended if run.state == "done"]),
-        intra_only_drop=estimate(drops) if drops else None,
+        intra_only_drop=estimate(drops, method=method) if drops else None,
         activity=Activity.of([single for run in runs[arm.name].values() for single in run.folds or (run,)]),
+        equal_seconds=(
+            at_equal_seconds(runs[arm.name], reference, runs[reference], interval=method)
+            if reference is not None and recipe.folds is None
+            else None
+        ),
     )
 
 
-def _compare(own: Mapping[str, Mapping[int, float]], twin: str, runs: Mapping[int, RunResult]) -> Difference:
+def _compare(
+    own: Mapping[str, Mapping[int, float]], twin: str, runs: Mapping[int, RunResult], method: Interval
+) -> Difference:
     def ratios(key: str) -> list[float]:
         theirs = _by_seed(runs, key)
         return [value / theirs[seed] for seed, value in own[key].items() if theirs.get(seed)]
 
     return Difference(
         twin,
-        accuracy=paired_difference(own["test_accuracy"], _by_seed(runs, "test_accuracy")),
+        accuracy=paired_difference(own["test_accuracy"], _by_seed(runs, "test_accuracy"), method=method),
         time=Spread.of(ratios("seconds_per_epoch")),
         work=_average(ratios("multiply_accumulates")),
         operations=_average(ratios("synaptic_operations")),

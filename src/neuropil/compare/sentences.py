@@ -1,17 +1,17 @@
 """What the numbers of a comparison allow one to say, in plain words and no more."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from neuropil.compare.labels import TWIN_WORDS
 from neuropil.compare.recovery import describe_recovery
 from neuropil.compare.results import ArmResult, Difference, Results
-from neuropil.compare.statistics import Estimate, Spread
+from neuropil.compare.significance import ALPHA, Significance, p_value
+from neuropil.compare.significance_words import describe_chance, describe_power, warn_of_few
+from neuropil.compare.statistics import FEW_SEEDS, FEWEST_SEEDS, Estimate, Spread
 
 Verdict = Literal["better", "worse", "no difference shown", "nothing can be concluded"]
 
-FEWEST_SEEDS = 3  # below this, an interval says next to nothing
-_NO_SPREAD = 1e-9  # a narrower interval comes of equal values, not of certainty
 # of a rewired arm against the static one that is named
 _HELP: dict[Verdict, str] = {
     "better": "Rewiring helped: better than {}, the same wiring left static.",
@@ -23,14 +23,15 @@ _HELP: dict[Verdict, str] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """What is found about one sparse arm.
+    """What is found about one arm that is compared with others.
 
     Attributes:
         arm: its name.
         label: what it is.
-        summary: over all its twins, a sentence whose subject is the name.
-        comparisons: one sentence about accuracy a twin.
-        speed: one sentence about time, against the dense twin of the same width; None before there is one.
+        summary: over all its twins and the reference, a sentence whose subject is the name.
+        comparisons: one sentence about accuracy a twin, then one about the reference.
+        speed: one sentence about time, against the dense twin of the same width, of a dense arm against the reference;
+            None before there is one.
         rewiring: whether rewiring helped, and what it came to; None where the wiring stays.
     """
 
@@ -43,42 +44,44 @@ class Finding:
 
 
 def findings(results: Results) -> list[Finding]:
-    """Return what is found about each sparse arm, in the order of the recipe."""
+    """Return what is found about each arm that has twins, or is compared with a reference, as the recipe lists them."""
     return [
         Finding(
             arm=arm.arm.name,
             label=arm.label,
-            summary=_summary(arm),
+            summary=_summary(arm, results.difference_words),
             comparisons=tuple(
                 compare_accuracy(arm.arm.name, arm.differences[kind], n_seeds=results.n_units, unit=results.unit)
-                for kind in TWIN_WORDS
+                for kind in results.difference_words
                 if kind in arm.differences
             ),
             speed=compare_speed(arm, unit=results.unit),
             rewiring=judge_rewiring(arm, results),
         )
-        for arm in results.sparse_arms
+        for arm in results.compared_arms
     ]
 
 
-def verdict(difference: Estimate | None) -> Verdict:
-    """Say what an interval of differences allows: ``better`` or ``worse`` only if it leaves out 0.
+def verdict(difference: Estimate | None, test: Significance | None = None) -> Verdict:
+    """Say what differences allow: ``better`` or ``worse`` only where chance alone would seldom bring such a mean.
 
     Fewer than three seeds, and equal differences at all of them, which give no measure of spread, allow
     nothing.
+
+    Args:
+        difference: paired, over seeds.
+        test: with p corrected for other differences; default: none are heeded.
     """
-    if difference is None or difference.interval is None or difference.n < FEWEST_SEEDS:
+    p = None if difference is None else p_value(difference) if test is None else test.corrected_p
+    if difference is None or difference.n < FEWEST_SEEDS or p is None:
         return "nothing can be concluded"
-    low, high = difference.interval
-    if high - low < _NO_SPREAD:
-        return "no difference shown" if abs(difference.mean) < _NO_SPREAD else "nothing can be concluded"
-    if low > 0:
-        return "better"
-    return "worse" if high < 0 else "no difference shown"
+    if p >= ALPHA:
+        return "no difference shown"
+    return "better" if difference.mean > 0 else "worse"
 
 
 def compare_accuracy(arm: str, difference: Difference, *, n_seeds: int, unit: str = "seed") -> str:
-    """Say how the accuracy of an arm differs from that of a twin.
+    """Say how the accuracy of an arm differs from that of a twin, and what could have been seen where it does not.
 
     Args:
         arm: the arm's name.
@@ -91,22 +94,26 @@ def compare_accuracy(arm: str, difference: Difference, *, n_seeds: int, unit: st
     if found is None:
         return f"{start}: no {unit} has been done by both, so nothing can be concluded."
     seeds = f"{found.n} {unit}{'s' * (found.n != 1)}" if found.n == n_seeds else f"{found.n} of {n_seeds} {unit}s"
-    start = f"{start}: {points(found.mean)} points"
-    if found.interval is not None:
-        start = f"{start} {interval(found)}"
-    result = verdict(found)
+    start = " ".join(filter(None, [f"{start}: {points(found.mean)} points", interval(found)]))
+    result = verdict(found, difference.test)
     if result == "nothing can be concluded":
         reason = "too few" if found.n < FEWEST_SEEDS else f"the same at every {unit}, which gives no measure of spread"
         return f"{start}, {seeds}: {reason}; nothing can be concluded."
-    why = {"better": ": the interval lies above 0", "worse": ": the interval lies below 0"}.get(result, "")
-    return f"{start}, {seeds}: {result}{why}."
+    alone = p_value(found)
+    lost = result == "no difference shown" and alone is not None and alone < ALPHA
+    chance = "" if alone is None else f" ({describe_chance(alone, difference.test)})"
+    power = describe_power(found, difference.test, unit=unit) if result == "no difference shown" else ""
+    return f"{start}: {result}{' after correction,' * lost} with {seeds}{chance}.{power}"
 
 
 def compare_speed(arm: ArmResult, *, unit: str = "seed") -> str | None:
-    """Say how long an epoch takes against the dense twin of the same width; None where one of them is not done."""
-    difference = arm.differences["dense-same-width"]
-    time = difference.time
-    if time is None:
+    """Say how long an epoch takes against the dense twin of the same width, or the reference.
+
+    None where there is neither, or one of them is not done.
+    """
+    difference = arm.differences.get("dense-same-width") or arm.differences.get("reference")
+    time = None if difference is None else difference.time
+    if difference is None or time is None:
         return None
     if round(time.high, 2) < 1:  # as it is written
         result = f"faster at {_every(time, unit)}"
@@ -135,7 +142,7 @@ def judge_rewiring(arm: ArmResult, results: Results) -> str | None:
         density = "" if arm.density is None else f", to {arm.density:.3f} in the end, which its twins are matched to"
         sentences.append(f"Its density changes{density}: it has no static twin.")
     else:
-        sentences.append(_HELP[verdict(static.accuracy)].format(static.twin))
+        sentences.append(_HELP[verdict(static.accuracy, static.test)].format(static.twin))
     found = arm.rewired
     events = f"{found.events:,.0f} event{'s' * (round(found.events) != 1)}"
     start = None if static is None else results.arms[static.twin].density
@@ -156,7 +163,7 @@ def judge_rewiring(arm: ArmResult, results: Results) -> str | None:
 def caveats(results: Results) -> list[str]:
     """Return what a reader must keep in mind with these findings."""
     sentences = []
-    made = [d.accuracy for arm in results.sparse_arms for d in arm.differences.values() if d.accuracy is not None]
+    made = [d for arm in results.compared_arms for d in arm.differences.values() if d.accuracy is not None]
     if results.n_units < FEWEST_SEEDS:
         sentences.append(f"With fewer than {FEWEST_SEEDS} {results.unit}s, nothing can be concluded about accuracy.")
     elif made:
@@ -165,10 +172,19 @@ def caveats(results: Results) -> list[str]:
         )
     if results.recipe.folds is not None:
         sentences.append(explain_folds(results))
-    if len(made) > 1:
+    if FEWEST_SEEDS <= results.n_units < FEW_SEEDS:
+        sentences.append(warn_of_few(results.n_units, results.unit))
+    tests = [difference.test for difference in made if difference.test is not None]
+    if len(tests) > 1 and results.recipe.correction == "none":
         sentences.append(
-            f"{len(made)} differences are shown, and no correction for multiple comparisons was made: where nothing "
+            f"{len(tests)} differences are shown, and no correction for multiple comparisons was made: where nothing "
             "differs, about one 95 % interval in 20 leaves out 0 all the same."
+        )
+    elif any(test.n_tests > 1 for test in tests):
+        sentences.append(
+            f"{len(tests)} differences were tested. What is said of them counts p values after Holm's correction for "
+            "all those of one kind; their intervals stand each for itself: where nothing differs, about one in 20 "
+            "leaves out 0 all the same."
         )
     if any(arm.count("diverged") for arm in results.arms.values()):
         sentences.append(
@@ -210,8 +226,8 @@ def points(share: float) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """Write an interval in percentage points; empty where there is none."""
-    if estimate.interval is None:
+    """Write an interval in percentage points; empty where there is none, or too few seeds for one."""
+    if estimate.interval is None or estimate.n < FEWEST_SEEDS:
         return ""
     low, high = estimate.interval
     return f"[{points(low)}, {points(high)}]"
@@ -227,13 +243,14 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share == 0 or share >= 0.1 else f"{100 * share:.2g} %"
 
 
-def _summary(arm: ArmResult) -> str:
-    """Say which twins an arm is better and worse than."""
+def _summary(arm: ArmResult, kinds: Mapping[str, str]) -> str:
+    """Say which twins an arm is better and worse than, and whether than the reference."""
     by_verdict: dict[Verdict, list[str]] = {}
-    for kind, words in TWIN_WORDS.items():
+    for kind, words in kinds.items():
         if kind in arm.differences:
+            found = arm.differences[kind]
             twin = "the same wiring left static" if kind == "static" else words.replace(", same ", " of the same ")
-            by_verdict.setdefault(verdict(arm.differences[kind].accuracy), []).append(twin)
+            by_verdict.setdefault(verdict(found.accuracy, found.test), []).append(twin)
     if list(by_verdict) == ["nothing can be concluded"]:
         return "nothing can be concluded about its accuracy."
     phrases: dict[Verdict, str] = {

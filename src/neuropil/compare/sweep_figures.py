@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 from neuropil.compare.drawing import ARM, new_figure, style, to_svg
 from neuropil.compare.figures import accuracy_words
 from neuropil.compare.results import Results
-from neuropil.compare.sentences import FEWEST_SEEDS
-from neuropil.compare.statistics import Estimate
+from neuropil.compare.statistics import FEWEST_SEEDS, Estimate
 from neuropil.compare.sweeps import Sweep, list_sweeps
 
 if TYPE_CHECKING:

@@ -5,19 +5,22 @@ from dataclasses import dataclass
 from neuropil.compare.activity import Activity
 from neuropil.compare.results import ArmResult, Results
 from neuropil.compare.sentences import explain_folds, interval, percent, points
-from neuropil.compare.statistics import Estimate, Spread
+from neuropil.compare.significance import Significance
+from neuropil.compare.statistics import FEWEST_SEEDS, Estimate, Spread
 
 DIFFERENCE = "− "  # how the header of a difference begins
 ACTIVITY = ("firing rate", "synaptic operations", "energy")  # how those of spiking networks' activity begin
 NONE = "–"  # what is not known, or does not apply
 _DIFFERENCES = {
     "dense-same-width": "Accuracy less that of the dense network of the same width, which is the upper cost, in "
-    "percentage points: mean of the differences at equal {unit}s, and its 95 % t interval.",
+    "percentage points: mean of the differences at equal {unit}s, and its 95 % {interval} interval.",
     "dense-same-parameters": "Likewise, less that of the dense network narrow enough for the same parameters.",
     "erdos-renyi": "Likewise, less that of the network of the same density that is wired at random.",
     "static": "Likewise, for an arm that is rewired, less that of the same wiring left as it starts: what rewiring "
     "brings.",
+    "reference": "Likewise, less that of the reference of the recipe; where it is a twin of the arm, see there.",
 }
+MARK = "*"  # of a difference that remains after correction
 _INTRA_ONLY = f"{DIFFERENCE}itself, intra-only"
 _CUT = (
     "Likewise, of a network with groups, less its own after every connection between groups has been cut at the end of "
@@ -64,7 +67,9 @@ def table_columns(results: Results) -> list[Column]:
         ),
         Column(
             "accuracy (%)",
-            f"{where} after the last epoch: mean over {unit}s{one} ± half of the 95 % t interval.",
+            f"{where} after the last epoch: mean over {unit}s{one} ± half of the 95 % t interval."
+            if results.recipe.interval == "t"
+            else f"{where} after the last epoch: mean over {unit}s{one} and its 95 % bootstrap interval.",
         ),
         Column("parameters", f"Trained numbers: live weights and biases of the whole network; mean over {unit}s."),
         Column("density", f"Live over possible connections, of the hidden layers together; mean over {unit}s{when}."),
@@ -91,8 +96,8 @@ def table_columns(results: Results) -> list[Column]:
         ),
         *(_activity_columns(results) if results.recipe.spiking is not None else []),
         *(
-            Column(f"{DIFFERENCE}{words}", _DIFFERENCES[kind].format(unit=unit))
-            for kind, words in results.twin_words.items()
+            Column(f"{DIFFERENCE}{words}", _DIFFERENCES[kind].format(unit=unit, interval=results.recipe.interval))
+            for kind, words in results.difference_words.items()
         ),
         *([Column(_INTRA_ONLY, _CUT)] if results.recipe.intra_only else []),
     ]
@@ -105,6 +110,24 @@ def table_note(results: Results) -> str:
     return (
         "Intervals speak of seeds (wiring, start of the weights, order of the images) on this one test set; they do "
         "not say how far results would change with other images."
+    )
+
+
+def difference_note(results: Results) -> str | None:
+    """Return what the marks of differences mean, and how their intervals are made; None where nothing is compared."""
+    if not results.compared_arms:
+        return None
+    how = {"t": "95 % t intervals", "bootstrap": "95 % bootstrap intervals (BCa, 9,999 resamples)"}
+    too_narrow = f", which are too narrow with few {results.unit}s: see neuropil show recipe"
+    correction = {
+        "holm": "after Holm's correction for all differences in its column, which is what findings are judged by",
+        "none": "not corrected for the number of differences",
+    }
+    return (
+        f"Differences have {how[results.recipe.interval]}, each for itself"
+        f"{too_narrow if results.recipe.interval == 'bootstrap' else ''}. {MARK} p < 0.05 in a paired t test, "
+        f"{correction[results.recipe.correction]}. Fewer than {FEWEST_SEEDS} {results.unit}s have no interval and no "
+        "mark."
     )
 
 
@@ -127,8 +150,8 @@ def table_rows(results: Results) -> tuple[list[str], list[list[str]]]:
             NONE if arm.peak_memory_bytes is None else _three_digits(arm.peak_memory_bytes.median / memory),
             *(_activity(results, arm.activity) if results.recipe.spiking is not None else []),
             *(
-                difference_text(None if (found := arm.differences.get(kind)) is None else found.accuracy)
-                for kind in results.twin_words
+                difference_text(found.accuracy, found.test) if (found := arm.differences.get(kind)) else NONE
+                for kind in results.difference_words
             ),
             *([difference_text(arm.intra_only_drop)] if results.recipe.intra_only else []),
         ]
@@ -147,11 +170,16 @@ def seeds_text(arm: ArmResult) -> str:
 
 
 def accuracy_text(accuracy: Estimate | None) -> str:
-    """Write a mean accuracy in per cent, with half of its interval."""
+    """Write a mean accuracy in per cent, with half of its interval, or its ends where they lie unequally far."""
     if accuracy is None:
         return NONE
-    half = accuracy.half_width
-    return f"{100 * accuracy.mean:.2f}" + ("" if half is None else f" ± {100 * half:.2f}")
+    text = f"{100 * accuracy.mean:.2f}"
+    if accuracy.interval is None or accuracy.n < FEWEST_SEEDS:
+        return text
+    if (half := accuracy.half_width) is not None:
+        return f"{text} ± {100 * half:.2f}"
+    low, high = accuracy.interval
+    return f"{text} [{100 * low:.2f}, {100 * high:.2f}]"
 
 
 def _seconds(seconds: Spread | None) -> str:
@@ -161,11 +189,12 @@ def _seconds(seconds: Spread | None) -> str:
     return text if seconds.n == 1 else f"{text}\n{_three_digits(seconds.low)}–{_three_digits(seconds.high)}"
 
 
-def difference_text(found: Estimate | None) -> str:
-    """Write a difference in percentage points, and its interval on a line of its own."""
+def difference_text(found: Estimate | None, test: Significance | None = None) -> str:
+    """Write a difference in percentage points, marked where it remains, and its interval on a line of its own."""
     if found is None:
         return NONE
-    return points(found.mean) if found.interval is None else f"{points(found.mean)}\n{interval(found)}"
+    mark = MARK if test is not None and test.is_clear else ""
+    return "\n".join(filter(None, [points(found.mean) + mark, interval(found)]))
 
 
 def _three_digits(value: float) -> str:

@@ -1,10 +1,10 @@
 """Tuned arms: which value of a setting the validation split chooses, and what the test set says then."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from neuropil.compare.choices import chosen_candidates, not_chosen
 from neuropil.compare.results import ArmResult, Results
 from neuropil.compare.statistics import Estimate, estimate, paired_difference
 from neuropil.compare.sweeps import Sweep, list_sweeps
@@ -59,18 +59,15 @@ def tuned_arms(results: Results) -> list[TunedArm]:
 
     An arm counts once each of its candidates has ended for at least one seed.
     """
+    settled = chosen_candidates(results.recipe.arms, {name: arm.runs for name, arm in results.arms.items()})
     found: list[TunedArm] = []
     reference: TunedArm | None = None
     for sweep in list_sweeps(results.recipe.arms):
         keys = sweep.keys[len(sweep.keys) - sweep.n_tuned :]
         for name, candidates in sweep.choices.items():
-            scores = {candidate: _score(results.arms[candidate]) for candidate in candidates}
-            known = {candidate: score for candidate, score in scores.items() if score is not None}
-            if len(known) < len(scores):
-                continue
-            chosen = max(known, key=known.__getitem__)
-            accuracy = results.arms[chosen].accuracy
-            if accuracy is None:
+            chosen = settled.get(name)
+            accuracy = None if chosen is None else results.arms[chosen].accuracy
+            if chosen is None or accuracy is None:
                 continue
             values = dict(zip(keys, candidates[chosen], strict=True))
             wanted = tuple((values if reference is None else reference.values).get(key) for key in keys)
@@ -80,10 +77,10 @@ def tuned_arms(results: Results) -> list[TunedArm]:
                 chosen=chosen,
                 values=values,
                 at_end=_at_end(sweep, values),
-                first=_first(results.arms[chosen]),
+                first=_first(results, results.arms[chosen]),
                 accuracy=accuracy,
                 difference=_difference(results, chosen, reference),
-                common_first=_first(alike) if alike else None,
+                common_first=_first(results, alike) if alike else None,
                 common=alike.accuracy if alike else None,
                 common_difference=_difference(results, alike.arm.name, reference) if alike else None,
                 diverged=results.arms[chosen].count("diverged"),
@@ -96,9 +93,7 @@ def tuned_arms(results: Results) -> list[TunedArm]:
 
 def passed_over(results: Results) -> set[str]:
     """Return the names of candidates that validation did not choose; none of arms that are not settled yet."""
-    chosen = {arm.name: arm.chosen for arm in tuned_arms(results)}
-    choices = [choice for sweep in list_sweeps(results.recipe.arms) for choice in sweep.choices.items()]
-    return {name for arm, candidates in choices if arm in chosen for name in candidates if name != chosen[arm]}
+    return not_chosen(results.recipe.arms, {name: arm.runs for name, arm in results.arms.items()})
 
 
 def tuned_table(results: Results) -> tuple[list[str], list[list[str]]]:
@@ -145,18 +140,10 @@ def _setting(key: str) -> str:
     return key.rpartition(".")[2].replace("_", " ")
 
 
-def _score(arm: ArmResult) -> float | None:
-    """Return the mean validation accuracy after the last epoch, 0 for runs that diverged; None without any run."""
-    values = [0.0 for run in arm.runs.values() if run.state == "diverged"]
-    done = [run for run in arm.runs.values() if run.state == "done"]
-    values += [value for run in done if (value := run.validation_accuracy(-1)) is not None]
-    return math.fsum(values) / len(values) if values else None
-
-
-def _first(arm: ArmResult) -> Estimate | None:
+def _first(results: Results, arm: ArmResult) -> Estimate | None:
     runs = [run for run in arm.runs.values() if run.state == "done"]
     values = [value for run in runs if (value := run.validation_accuracy(0)) is not None]
-    return estimate(values) if values else None
+    return estimate(values, method=results.recipe.interval) if values else None
 
 
 def _difference(results: Results, name: str, reference: TunedArm | None) -> Estimate | None:
@@ -166,7 +153,7 @@ def _difference(results: Results, name: str, reference: TunedArm | None) -> Esti
         {seed: run.accuracy for seed, run in results.arms[one].runs.items() if run.accuracy is not None}
         for one in (name, reference.chosen)
     )
-    return paired_difference(ours, theirs)
+    return paired_difference(ours, theirs, method=results.recipe.interval)
 
 
 def _at_end(sweep: Sweep, values: Mapping[str, Any]) -> bool:

@@ -66,7 +66,7 @@ def show(
         str,
         typer.Argument(
             help="Name of a recipe, a pattern, a way to rewire, a rule of learning, a start, a probe or a data set; or "
-            "the folder of a run or a comparison."
+            "the folder of a run or a comparison, or its URL."
         ),
     ],
     sparsity: Annotated[
@@ -87,6 +87,11 @@ def show(
         *bundled_recipes(), *PATTERNS, *ARRANGEMENTS, *REWIRINGS, *ALL_RULES, *_PLAIN_STARTS, *STARTS, *PROBES,
         *SOURCES, "recipe",
     ]  # fmt: skip
+    if "://" in name:
+        from neuropil.train import local_copy
+
+        show_folder(local_copy(name, checkpoints="all" if sparsity else "none"), console, sparsity=sparsity)
+        return
     if sparsity and not Path(name).is_dir():
         raise ValueError(f"show: --sparsity needs the folder of a run or a comparison, got {name!r}; try runs/digits")
     if sparsity or (name not in known and Path(name).is_dir()):

@@ -30,9 +30,15 @@ def show_folder(folder: Path, console: Console, *, sparsity: bool) -> None:
         (_print_arms_sparsity if sparsity else _print_comparison)(folder, console)
     else:
         raise ValueError(
-            f"show: {folder} must be the folder of a run or a comparison, got one without recipe.yaml and "
+            f"show: {_named(folder)} must be the folder of a run or a comparison, got one without recipe.yaml and "
             "comparison.yaml; try the folder that neuropil compare has written"
         )
+
+
+def _named(folder: Path) -> str:
+    from neuropil.train.remote import remote_of
+
+    return remote_of(folder) or str(folder)
 
 
 def _read_recipe(path: Path) -> Mapping[str, Any]:
@@ -71,7 +77,7 @@ def _print_run(folder: Path, run: Mapping[str, Any], console: Console) -> None:
         "warnings": "\n".join(summary.get("warnings", ())) or None,
     }  # fmt: skip
     console.print(
-        f"[bold]run of {escape(str(run.get('comparison')))}[/]  [dim]{escape(str(folder))}[/]", soft_wrap=True
+        f"[bold]run of {escape(str(run.get('comparison')))}[/]  [dim]{escape(_named(folder))}[/]", soft_wrap=True
     )
     table = Table(show_header=False, box=None, padding=(0, 2))
     for key, value in known.items():
@@ -94,7 +100,7 @@ def _print_comparison(folder: Path, console: Console) -> None:
     from neuropil.compare.report import describe_progress, describe_setting
 
     results = load_results(folder)
-    console.print(f"[bold]{escape(results.recipe.question)}[/]  [dim]{escape(str(folder))}[/]", soft_wrap=True)
+    console.print(f"[bold]{escape(results.recipe.question)}[/]  [dim]{escape(_named(folder))}[/]", soft_wrap=True)
     console.print(escape(describe_setting(results.recipe)), highlight=False)
     console.print(f"{describe_progress(results)}\n", highlight=False)
     print_results(results, console)
@@ -115,7 +121,7 @@ def _print_run_sparsity(folder: Path, run: Mapping[str, Any], console: Console) 
 
     result = _read(folder, run)
     checkpoints = sorted(folder.glob("checkpoint-*.safetensors"))
-    console.print(f"[bold]{escape(str(run['arm']))}[/]  [dim]{escape(str(folder))}[/]", soft_wrap=True)
+    console.print(f"[bold]{escape(str(run['arm']))}[/]  [dim]{escape(_named(folder))}[/]", soft_wrap=True)
     found = state_sparsity(
         run,
         summary=result.summary,

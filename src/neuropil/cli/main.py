@@ -1,6 +1,7 @@
 """Entry point of the command: what a user got wrong is told in one sentence, never as a traceback."""
 
 import logging
+import os
 import sys
 
 import typer
@@ -51,11 +52,24 @@ def main() -> None:
     try:
         app()
     except ValueError as error:
+        if _follows() and not _is_alone(error):
+            sys.exit(2)  # the lead says it
         _fail(str(error), 2)
     except OSError as error:
         _fail(f"{error.filename or 'file'}: {error.strerror or error}", 2)
     except runs.Interrupted as stop:
         _fail(str(stop), 130)
+
+
+def _follows() -> bool:
+    """Say whether this is one of the processes of ``torchrun``, and not the first."""
+    return "LOCAL_RANK" in os.environ and os.environ.get("RANK", "0") != "0"
+
+
+def _is_alone(error: ValueError) -> bool:
+    from neuropil.train import RankLostError
+
+    return isinstance(error, RankLostError)
 
 
 def _fail(message: str, status: int) -> None:

@@ -23,7 +23,9 @@ Settings = Annotated[
         help="Settings to replace, such as epochs=5, seeds=3 or arms.mixer.p_inter=0.1.", show_default=False
     ),
 ]
-Out = Annotated[Path | None, typer.Option(help="Folder to keep it in.", show_default="runs/RECIPE")]
+Out = Annotated[
+    str | None, typer.Option(help="Folder to keep it in, or its URL, as s3://bucket/runs.", show_default="runs/RECIPE")
+]
 DataRoot = Annotated[
     Path | None,
     typer.Option(
@@ -62,11 +64,15 @@ def compare(
     """
     from neuropil.compare import compare as compare_
     from neuropil.compare import load_recipe
+    from neuropil.compare.torchrun import n_processes
+
+    if n_processes() > 1:
+        raise ValueError("compare must start its runs itself, got torchrun; try torchrun with neuropil run, or --jobs")
+    from neuropil.train import working_copy
 
     chosen = load_recipe(recipe, settings or ())
-    folder = out or Path("runs") / chosen.name
     console = Console()
-    with _Progress(console) as progress:
+    with working_copy(out or Path("runs") / chosen.name) as folder, _Progress(console) as progress:
         tasks = compare_(
             chosen,
             folder,
@@ -80,10 +86,13 @@ def compare(
             runs_per_gpu=runs_per_gpu,
             on_progress=progress.update,
         )
-    _show_results(folder, console)
+        progress.stop()
+        _show_results(folder, console)
     failed = [task for task in tasks if task.state == "failed"]
     for task in failed:
-        console.print(escape(f"failed {task.folder}: {task.failure}"), style="red", soft_wrap=True, highlight=False)
+        console.print(
+            escape(f"failed {_named(task.folder)}: {task.failure}"), style="red", soft_wrap=True, highlight=False
+        )
     if failed:
         raise typer.Exit(1)
 
@@ -103,36 +112,43 @@ def run(
 ) -> None:
     """Do one run of a recipe: one arm, one seed (all of its folds, where the recipe has folds); or go on with it where
     it was interrupted. Keeps its weights.
+
+    Under ``torchrun --nproc-per-node N -m neuropil run …`` N processes do it together, each on its share of every
+    batch, and with ``--device cuda`` each on a GPU of its own.
     """
     from neuropil.compare import do_tasks, expand_arms, load_recipe
     from neuropil.compare.arms import run_folder
     from neuropil.compare.comparison import list_tasks
     from neuropil.compare.registry import nearest
+    from neuropil.compare.torchrun import do_together, is_lead, n_processes
+    from neuropil.train import working_copy
 
     chosen = load_recipe(recipe, settings or ())
     arms = {found.name: found for found in expand_arms(chosen)}
     name = arm or next(found.name for found in arms.values() if not found.is_control)
     if name not in arms:
         raise ValueError(f"--arm must be one of {', '.join(arms)}, got {name!r}{nearest(name, [*arms])}")
-    root = out or Path("runs") / chosen.name
-    tasks = list_tasks(chosen, [arms[name]], [seed], root)
     console = Console()
-    with _Progress(console) as progress:
-        do_tasks(
-            tasks,
-            jobs=1,
-            threads=threads,
-            data_root=data,
-            keep_checkpoints=True,
-            show_download=console.is_terminal,
-            device=device,
-            on=on,
-            on_progress=progress.update,
-        )
+    given: dict[str, Any] = {
+        "threads": threads, "data_root": data, "show_download": console.is_terminal, "device": device
+    }  # fmt: skip
+    kept = out or Path("runs") / chosen.name
+    with (
+        # none but the lead touches it
+        working_copy(kept if is_lead() else "runs", below=run_folder(Path(), name, seed).as_posix()) as root,
+        _Progress(console, is_shown=is_lead()) as progress,
+    ):
+        tasks = list_tasks(chosen, [arms[name]], [seed], root)
+        if n_processes() > 1:
+            do_together(tasks, on_progress=progress.update, **given)
+        else:
+            do_tasks(tasks, jobs=1, keep_checkpoints=True, on=on, on_progress=progress.update, **given)
+    if not is_lead():
+        return
     summaries = []
     for task in tasks:
         if task.failure is not None or task.summary is None:
-            raise ValueError(f"{task.folder}: {task.failure}")
+            raise ValueError(f"{_named(task.folder)}: {task.failure}")
         fold = "" if chosen.folds is None else f", fold {task.recipe['data']['fold']}"
         if task.summary["status"] == "diverged":
             epochs = task.summary["epochs"]
@@ -147,7 +163,14 @@ def run(
         highlight=False,
     )
     folder = run_folder(root, name, seed)
-    console.print(escape(f"run folder: {folder}"), soft_wrap=True, highlight=False)
+    console.print(escape(f"run folder: {_named(folder)}"), soft_wrap=True, highlight=False)
+
+
+def _named(path: Path) -> str:
+    """Return where something lies: its URL, of what was worked on in a copy of a remote folder."""
+    from neuropil.train.remote import remote_of
+
+    return remote_of(path) or str(path)
 
 
 def _mean_and_spread(summaries: Sequence[Mapping[str, Any]]) -> str:
@@ -175,10 +198,13 @@ def _mean(summaries: Sequence[Mapping[str, Any]], key: str) -> float:
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of a comparison, as runs/digits.")],
+    folder: Annotated[str, typer.Argument(help="Folder of a comparison, as runs/digits, or its URL.")],
 ) -> None:
     """Make table, CSV and report of a comparison again from its run folders, finished or not."""
-    _show_results(folder, Console())
+    from neuropil.train import working_copy
+
+    with working_copy(folder, checkpoints="none") as here:
+        _show_results(here, Console())
 
 
 def _show_results(folder: Path, console: Console) -> None:
@@ -189,7 +215,7 @@ def _show_results(folder: Path, console: Console) -> None:
     write_csv(results, folder / "results.csv")
     write_arms_csv(results, folder / "arms.csv")
     written = write_report(folder)
-    console.print(escape(f"report: {written}"), soft_wrap=True, highlight=False)
+    console.print(escape(f"report: {_named(written)}"), soft_wrap=True, highlight=False)
 
 
 class Interrupted(Exception):  # noqa: N818 (it is no error)
@@ -199,7 +225,7 @@ class Interrupted(Exception):  # noqa: N818 (it is no error)
 class _Progress:
     """A bar over all epochs of all runs; silent where nobody watches."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, is_shown: bool = True) -> None:
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -208,13 +234,17 @@ class _Progress:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=not (is_shown and console.is_terminal),
         )
         self._task = self._bar.add_task("starting", total=None)
 
     def __enter__(self) -> "_Progress":
         self._bar.start()
         return self
+
+    def stop(self) -> None:
+        """Take the bar down as it is."""
+        self._bar.stop()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._bar.stop()

@@ -9,6 +9,8 @@ import yaml
 from neuropil.compare.arms import Arm, expand_arms, run_folder, run_folds, run_recipe
 from neuropil.compare.parallel import Task, check_place, do_tasks, refuse_foreign_folders
 from neuropil.compare.recipe import Recipe
+from neuropil.train import working_copy
+from neuropil.train.remote import is_remote
 from neuropil.train.run import HeldError
 from neuropil.train.whole_files import hold, write_whole
 
@@ -34,7 +36,8 @@ def compare(
 
     Args:
         recipe: what to compare.
-        folder: where the comparison is kept.
+        folder: where the comparison is kept; of a URL that fsspec can write, a copy on this machine is worked in and
+            kept in step.
         jobs: runs at a time; default: as many as there are cores for, with Ray, also GPUs.
         threads: of each run. Timings are comparable only between runs of the same number.
         data_root: where data is looked for, see :func:`neuropil.data.load`.
@@ -56,6 +59,21 @@ def compare(
         OSError: no space is left on the disk. What was written is kept, and can be gone on with.
     """
     check_place(on, device, [recipe.training.precision])
+    if is_remote(folder):
+        with working_copy(folder) as copy:
+            return compare(
+                recipe,
+                copy,
+                jobs=jobs,
+                threads=threads,
+                data_root=data_root,
+                keep_checkpoints=keep_checkpoints,
+                show_download=show_download,
+                device=device,
+                on=on,
+                runs_per_gpu=runs_per_gpu,
+                on_progress=on_progress,
+            )
     folder = Path(folder)
     arms = expand_arms(recipe)
     tasks = list_tasks(recipe, arms, recipe.seeds, folder)

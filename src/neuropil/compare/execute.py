@@ -26,7 +26,7 @@ from neuropil.measure import intra_only, memory_traffic, network_cost
 from neuropil.models import START_NAMES, EnsembleNet, SpikingEnsembleNet, ensemble_net, spiking_ensemble_net
 from neuropil.randomness import stream
 from neuropil.rewire import Rewiring, TopKastRewiring
-from neuropil.train import RatePenalty, RateSchedule, Run, cosine_in_rounds, evaluate_test, fit
+from neuropil.train import Ranks, RatePenalty, RateSchedule, Run, cosine_in_rounds, evaluate_test, fit
 
 _START_SAMPLES = 256  # images that a start may measure on
 
@@ -41,6 +41,7 @@ def execute(
     device: str = "cpu",
     on_record: Callable[[Mapping[str, Any]], None] | None = None,
     patience: float = 0,
+    ranks: Ranks | None = None,
 ) -> dict[str, Any]:
     """Do one run, or the rest of it, in this process; return its summary.
 
@@ -53,6 +54,7 @@ def execute(
         device: where to compute, as PyTorch names it.
         on_record: called with the record of each epoch.
         patience: seconds to wait where another process is at work on the folder.
+        ranks: the processes that share the run; all of them call this, each with a folder of its own.
 
     Raises:
         ValueError: the folder belongs to another recipe, or the data is missing or damaged.
@@ -68,6 +70,8 @@ def execute(
         # drawn on the CPU and moved: the same wirings and weights everywhere
         net = build_network(recipe, dataset.input_shape, dataset.n_classes)
         start_network(net, recipe, dataset)
+        if ranks is not None and torch.device(device).type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]  # those inside, in place
         net, dataset = net.to(device), dataset.to(device)
         training = recipe["training"]
         rule = attach_rule(net, recipe)
@@ -89,6 +93,7 @@ def execute(
             rate_penalty=_rate_penalty(net, recipe.get("spiking", {})),
             # here the network is always as training begins with it: fit takes up what was done before
             probes=build_probes(recipe, net, dataset),
+            ranks=ranks,
         )
         summary = {
             "status": result.status,
@@ -99,6 +104,7 @@ def execute(
             "seconds_per_epoch": _median(result.history, "seconds"),
             "peak_memory_bytes": max((record["peak_memory_bytes"] for record in result.history), default=None),
             "warnings": warnings,
+            **({} if ranks is None else {"processes": ranks.n}),
         }
         if result.history:
             summary |= summarize_epoch(result.history[-1], recipe["model"]["hidden"])

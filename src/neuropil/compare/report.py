@@ -32,6 +32,7 @@ from neuropil.compare.table import DIFFERENCE, NONE, difference_note, table_colu
 from neuropil.compare.tuned import NOTE, passed_over, tuned_table
 from neuropil.connect import Dense
 from neuropil.data import SOURCES
+from neuropil.train.remote import is_remote, working_copy
 from neuropil.train.whole_files import write_whole
 
 # environment.json's names, in the order of the report; all others follow as they are
@@ -54,15 +55,18 @@ def write_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | 
     Its scripts filter, sort and read out curves; without them, everything is shown.
 
     Args:
-        folder: what :func:`neuropil.compare.compare` has written.
+        folder: what :func:`neuropil.compare.compare` has written, or its URL.
         path: of the report; default: ``report.html`` in the folder.
 
     Returns:
-        The path of the report.
+        The path of the report; of one that was sent to a URL, that of its copy on this machine.
 
     Raises:
         ValueError: the folder is not that of a comparison.
     """
+    if path is None and is_remote(folder):
+        with working_copy(folder, checkpoints="none") as copy:
+            return write_report(copy)
     results = load_results(folder)
     path = Path(path) if path is not None else Path(folder) / "report.html"
     write_whole(path, render_report(results))

@@ -21,6 +21,7 @@ from neuropil.compare.rules import rule_name
 from neuropil.compare.run_result import NUMBERS, RunResult, State, join_folds, read_run
 from neuropil.compare.significance import Significance, judge
 from neuropil.compare.statistics import Estimate, Interval, Spread, estimate, paired_difference, population_deviation
+from neuropil.train import local_copy
 from neuropil.train.whole_files import whole_file
 
 _UNKNOWN = Activity.of(())
@@ -182,16 +183,16 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
     A run that left no readable summary counts as missing; nothing that lies in a run folder raises.
 
     Args:
-        folder: what :func:`neuropil.compare.compare` has written.
+        folder: what :func:`neuropil.compare.compare` has written, or its URL.
 
     Raises:
-        ValueError: the folder is not that of a comparison, or its ``comparison.yaml`` is damaged.
+        ValueError: the folder is not that of a comparison, or cannot be reached, or its ``comparison.yaml`` is damaged.
     """
-    folder = Path(folder)
+    named, folder = os.fspath(folder), local_copy(folder)
     path = folder / "comparison.yaml"
     if not path.is_file():
         raise ValueError(
-            f"load_results: {folder} must be the folder of a comparison, got one without comparison.yaml; "
+            f"load_results: {named} must be the folder of a comparison, got one without comparison.yaml; "
             "try the folder that neuropil compare has written"
         )
     try:

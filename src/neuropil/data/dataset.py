@@ -1,6 +1,6 @@
 """Images and labels in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -115,7 +115,12 @@ class Dataset:
         return replace(self, mean=(0.0,) * n_channels, std=(1.0,) * n_channels)
 
     def batches(
-        self, split: Split, batch_size: int, generator: torch.Generator | None = None
+        self,
+        split: Split,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        *,
+        part: Callable[[int], slice] | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate over normalized images ``[b, c, h, w]`` and labels ``[b]``; the last batch may be smaller.
 
@@ -123,6 +128,7 @@ class Dataset:
             split: which part of the data.
             batch_size: images a batch, at least 1.
             generator: where a random order comes from, drawn once, at the call; None: in order.
+            part: from the size of a batch to which of its images are wanted; None: all.
 
         Raises:
             ValueError: the batch size is below 1.
@@ -139,12 +145,17 @@ class Dataset:
         order = None if generator is None else torch.randperm(len(split), generator=generator, device="cpu")
         if order is not None:
             order = order.to(split.images.device)
-        return self._batches(split, batch_size, order)
+        return self._batches(split, batch_size, order, part)
 
-    def _batches(self, split: Split, batch_size: int, order: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(
+        self, split: Split, batch_size: int, order: Tensor | None, part: Callable[[int], slice] | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Do the work of :meth:`batches`, which checks and draws when it is called, not at the first batch."""
         for start in range(0, len(split), batch_size):
-            chosen = slice(start, start + batch_size)
+            chosen = slice(start, min(start + batch_size, len(split)))
+            if part is not None:
+                wanted = part(chosen.stop - start)
+                chosen = slice(start + wanted.start, start + wanted.stop)
             index = chosen if order is None else order[chosen]
             yield self.normalize(split.images[index]), split.labels[index]
 

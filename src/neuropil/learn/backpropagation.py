@@ -25,6 +25,9 @@ class Backpropagation(LearningRule):
         autocast: surrounds the forward pass, such as ``torch.autocast``; None: nothing does.
         clip_norm: as for :class:`LearningRule`.
 
+    Attributes:
+        through: what the forward pass goes through: the model, or what is wrapped around it.
+
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
         >>> rule = Backpropagation(model)
@@ -33,6 +36,7 @@ class Backpropagation(LearningRule):
     """
 
     transports_weights = True
+    is_average = True
 
     def __init__(
         self,
@@ -45,13 +49,14 @@ class Backpropagation(LearningRule):
         clip_norm: float | None = None,
     ) -> None:
         super().__init__(model, model.parameters(), optimizer, clip_norm=clip_norm)
+        self.through = model
         self.loss, self.penalties = loss, [*penalties]
         self.autocast = nullcontext() if autocast is None else autocast
 
     def step(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Learn from one batch; see :meth:`LearningRule.step`."""
         with self.autocast:
-            logits = self.model(x)
+            logits = self.through(x)
             loss = self.loss(logits.float(), y)
         self.optimizer.zero_grad(set_to_none=True)
         objective = loss

@@ -101,6 +101,7 @@ class CounterCurrent(LearningRule):
         self.scale = _SCALE[self.similarity] if scale is None else scale
         self.self_similarity, self.filter_target, self.centralize = self_similarity, filter_target, centralize
         generator = torch.Generator().manual_seed(0) if generator is None else generator
+        self.is_average = self.similarity == "product" or not self_similarity  # samples are compared with one another
         self._learns_back = feedback == "learned"
         parts: dict[str, nn.Module] = {}
         for i, stage in enumerate(self.stages):

@@ -70,6 +70,7 @@ class EProp(LearningRule):
     """
 
     is_local = True
+    is_average = True
     transports_weights = True  # with feedback="symmetric"; instances with another one say False
 
     def __init__(

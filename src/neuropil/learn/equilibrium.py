@@ -166,6 +166,7 @@ class EquilibriumPropagation(LearningRule):
     """
 
     is_local = True
+    is_average = True
     transports_weights = True
 
     def __init__(

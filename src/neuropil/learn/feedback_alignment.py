@@ -44,6 +44,8 @@ class FeedbackAlignment(LearningRule):
         ['accuracy', 'loss']
     """
 
+    is_average = True
+
     def __init__(
         self,
         model: nn.Module,

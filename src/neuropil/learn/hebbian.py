@@ -74,6 +74,8 @@ class HebbianRule(ReadoutOnly):
             read-out; at the step: a label is none of the model's classes.
     """
 
+    is_average = False  # weights of hidden layers change at once
+
     def __init__(
         self,
         model: nn.Module,

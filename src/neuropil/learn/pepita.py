@@ -52,6 +52,7 @@ class Pepita(LearningRule):
     """
 
     is_local = True
+    is_average = True
 
     def __init__(
         self,

@@ -59,6 +59,7 @@ class PredictiveCoding(LearningRule):
     """
 
     is_local = True
+    is_average = True
     transports_weights = True
 
     def __init__(

@@ -39,6 +39,7 @@ class ReadoutOnly(LearningRule):
     """
 
     is_local = True
+    is_average = True
 
     def __init__(
         self,

@@ -28,13 +28,17 @@ class LearningRule(ABC):
     Attributes:
         is_local: whether no gradient crosses a layer; :func:`neuropil.testing.assert_local` checks those that say so.
         transports_weights: whether signals go back over a layer's own weights, or what is copied from them.
+        is_average: whether all that a step learns is an average over the batch, in the gradients that :meth:`update`
+            finds, and no chance goes by the image: processes may then share a batch.
         model, parts, optimizer, clip_norm, generator: see above.
+        average: what :meth:`update` does first, with the parameters that may have gradients; None: nothing.
         n_done: updates so far.
         n_steps: updates in all, or None where nobody has said so; see :meth:`set_length`.
     """
 
     is_local: ClassVar[bool] = False
     transports_weights: ClassVar[bool] = False
+    is_average: bool = False
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class LearningRule(ABC):
         self.generator = torch.Generator().manual_seed(0) if generator is None else generator
         self.n_done = 0
         self.n_steps: int | None = None
+        self.average: Callable[[Iterable[nn.Parameter]], None] | None = None
 
     @property
     def predictor(self) -> nn.Module:
@@ -118,6 +123,8 @@ class LearningRule(ABC):
 
     def update(self) -> None:
         """Let the optimizer make a step with the gradients that are there, each group of parameters' clipped."""
+        if self.average is not None:
+            self.average(parameter for group in self.optimizer.param_groups for parameter in group["params"])
         if self.clip_norm is not None:
             for group in self.optimizer.param_groups:
                 nn.utils.clip_grad_norm_(group["params"], self.clip_norm)

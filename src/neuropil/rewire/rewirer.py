@@ -61,6 +61,7 @@ class Rewirer:
 
     Attributes:
         history: what each event did to each layer, since the rewirer was made.
+        gather: what is made of the activity and gradients of a step before rules look at them, by layer; None: nothing.
 
     Raises:
         ValueError: there is no sparse layer, the optimizer does not train one, a rule cannot do what it is asked to,
@@ -127,6 +128,7 @@ class Rewirer:
         self._steps_per_epoch: int | None = None
         self._n_steps: int | None = None
         self.history: list[Event] = []
+        self.gather: Callable[[Mapping[str, Samples]], Mapping[str, Samples]] | None = None
         self._record_if_needed()
 
     # In the course of training
@@ -171,7 +173,8 @@ class Rewirer:
             )
         self._step += 1
         if self._recorder.is_on:
-            self._samples.append(self._recorder.collect())
+            collected = self._recorder.collect()
+            self._samples.append(collected if self.gather is None else self.gather(collected))
         if self._rewinder is not None and self._step == self._rewinder.rewind.moment(self._n_steps):
             self._rewinder.keep()
         events = []

@@ -1,7 +1,7 @@
 """Firing-rate regularization: neurons are drawn towards a rate that falls in the course of training."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -62,6 +62,9 @@ class RatePenalty:
         schedule: λ and target of each epoch.
         units: whose rates count; default: all neurons of the model but the last layer's, whose spikes are the answer.
 
+    Attributes:
+        average: what is made of the rates of layers, in a list, before they are compared; None: nothing.
+
     Raises:
         ValueError: there are no such neurons.
 
@@ -93,6 +96,7 @@ class RatePenalty:
         self._units = found
         self._rates: list[Tensor] = []
         self._weight, self._target = 0.0, 0.0
+        self.average: Callable[[list[Tensor]], list[Tensor]] | None = None
 
     @contextmanager
     def due(self, epoch: int, epochs: int) -> Iterator[None]:
@@ -113,5 +117,7 @@ class RatePenalty:
     def __call__(self) -> Tensor | float:
         """Return the penalty of what has run since the last call, a number to add to the loss."""
         rates, self._rates = self._rates, []
+        if rates and self.average is not None:
+            rates = self.average(rates)
         squares = [(rate - self._target).square().sum() for rate in rates]
         return self._weight * torch.stack(squares).sum() if squares else 0.0

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from neuropil.learn import Backpropagation, LearningRule
 from neuropil.measure import layer_activity, synaptic_work
 from neuropil.randomness import derived_seed, stream
 from neuropil.rewire import Event, Rewirer, TopKast
+from neuropil.train.distributed import Ranks
 from neuropil.train.firing_rates import RatePenalty
 from neuropil.train.memory import PeakMemory, keep_memory
 from neuropil.train.penalty import Penalty
@@ -82,6 +83,7 @@ def fit(
     rate_penalty: RatePenalty | None = None,
     penalties: Sequence[Penalty] = (),
     probes: Sequence[Probe] = (),
+    ranks: Ranks | None = None,
 ) -> Result:
     """Train a classifier, measure it on the validation split after each epoch, and on the test set once, at the end.
 
@@ -114,13 +116,17 @@ def fit(
             backpropagation.
         probes: measures that are recorded on the way. Training is the same, bit for bit, with and without them; the
             seconds of an epoch are told without theirs, its memory with.
+        ranks: the processes that train the network together, each on its share of every batch, which stays of the size
+            that it would have in one process; all of them call this. ``run`` and ``probes`` are those of the lead.
 
     Returns:
-        The history and the test figures. A loss that is not finite stops the run, with status ``diverged``.
+        The history and the test figures, on all ranks. A loss that is not finite stops the run, with status
+        ``diverged``.
 
     Raises:
         ValueError: a number is out of range, the precision is unknown, the optimizer lacks parameters, or the rule
             cannot do what is asked.
+        RanksError: what several processes are asked to share cannot be shared, or they came to differ.
 
     Example:
         >>> from neuropil import data, models
@@ -146,7 +152,14 @@ def fit(
     if rewirer is not None:
         rewirer.set_length(epochs=epochs, steps_per_epoch=steps_per_epoch)
     rule.set_length(epochs=epochs, steps_per_epoch=steps_per_epoch)
-    done = run.restore(model, optimizer, scheduler, rewirer, rule) if run else 0
+    leads = ranks is None or ranks.is_lead
+    if not leads:
+        run, probes = None, ()
+    if ranks is not None:
+        done = ranks.restore(run, rule, scheduler, rewirer)
+        ranks.attach(rule, rewirer, all_penalties, dataset.normalize(dataset.train.images[:2]).to(device))
+    else:
+        done = run.restore(model, optimizer, scheduler, rewirer, rule) if run else 0
     result = Result("finished", run.metrics() if run else [], probes=run.probes() if run else [])
     n_samples = _samples_at_once(model, batch_size)
     probing = Probing(probes, model, dataset, seed, steps_per_epoch)
@@ -156,13 +169,16 @@ def fit(
     warned: set[str] = set()
     for epoch in range(done + 1, epochs + 1):
         started, probed = time.perf_counter(), probing.seconds
-        with ExitStack() as due, _seeded(device, seed, epoch), computing_in(precision):
+        noise = epoch if ranks is None or leads else f"{epoch}, rank {ranks.rank}"
+        with ExitStack() as due, _seeded(device, seed, noise), computing_in(precision):
+            if ranks is not None:
+                due.enter_context(ranks.at_work())
             for penalty in all_penalties:
                 due.enter_context(penalty.due(epoch, epochs))
             events: list[Event] = []
             trained = _train_epoch(
                 rule, dataset, batch_size, device, stream(seed, "order", epoch), rewirer, events,
-                partial(probing.after_step, epoch),
+                partial(probing.after_step, epoch), ranks,
             )  # fmt: skip
         seconds = time.perf_counter() - started - (probing.seconds - probed)
         if trained is None:
@@ -170,6 +186,10 @@ def fit(
             result.status = "diverged"
             _keep_probes(probing, result, run)
             break
+        if not leads:
+            if scheduler is not None:
+                scheduler.step()
+            continue
         record: dict[str, Any] = {"epoch": epoch, "train_loss": trained[0], "train_accuracy": trained[1]}
         if dataset.validation is not None:
             with _seeded(device, seed, "validation"):
@@ -191,7 +211,7 @@ def fit(
             run.append(record)
             run.append_events(epoch, events)
             run.save(epoch, model, optimizer, scheduler, rewirer, rule)
-    if result.status == "finished":
+    if result.status == "finished" and leads:
         test_loss, test_accuracy = evaluate_test(
             rule.predictor, dataset, loss=loss, precision=precision, seed=seed, batch_size=batch_size
         )
@@ -199,7 +219,10 @@ def fit(
             result.test_loss, result.test_accuracy = test_loss, test_accuracy
         else:
             result.status = "diverged"
-    return result
+    if ranks is None:
+        return result
+    ranks.detach()
+    return Result(**ranks.tell(asdict(result)))
 
 
 @contextmanager
@@ -264,25 +287,39 @@ def _train_epoch(
     rewirer: Rewirer | TopKast | None,
     events: list[Event],
     after_step: Callable[[int], None],
+    ranks: Ranks | None,
 ) -> tuple[float, float] | None:
     """Train on every image once; return mean loss and accuracy on the way, or None if the loss diverged.
 
-    What rewiring did is added to ``events``; ``after_step`` is called with the number of each step, from 1 on.
+    What rewiring did is added to ``events``; ``after_step`` is called with the number of each step, from 1 on. All
+    ranks return the same.
     """
     rule.train()
     total = torch.zeros((), dtype=torch.float64, device=device)
     correct = torch.zeros((), dtype=torch.float64, device=device)
-    for step, (images, labels) in enumerate(dataset.batches(dataset.train, batch_size, generator=order), start=1):
+    n_images = len(dataset.train)
+    shared: dict[str, Any] = {} if ranks is None else {"part": ranks.part}
+    batches = dataset.batches(dataset.train, batch_size, generator=order, **shared)
+    for step, (images, labels) in enumerate(batches, start=1):
+        n = len(labels) if ranks is None else ranks.begin(min(batch_size, n_images - (step - 1) * batch_size))
         found = rule.step(images.to(device), labels.to(device))
         if rewirer is not None:
-            events += rewirer.step()
+            new = rewirer.step()
+            if ranks is not None:
+                ranks.after_rewiring(rewirer, new)
+            events += new
         after_step(step)
-        total += found["loss"] * len(labels)
-        correct += (found["accuracy"] * len(labels)).round()
-        if step % _LOSS_CHECK_STEPS == 0 and not math.isfinite(float(total)):
+        if n:
+            total += found["loss"] * n
+            correct += (found["accuracy"] * n).round()
+        if step % _LOSS_CHECK_STEPS == 0 and not math.isfinite(_summed(total, ranks)):
             return None
-    mean = float(total) / len(dataset.train)
-    return (mean, int(correct) / len(dataset.train)) if math.isfinite(mean) else None
+    mean = _summed(total, ranks) / n_images
+    return (mean, int(_summed(correct, ranks)) / n_images) if math.isfinite(mean) else None
+
+
+def _summed(total: Tensor, ranks: Ranks | None) -> float:
+    return float(total if ranks is None else ranks.sum(total))
 
 
 def _given(optimizer: Optimizer, parameters: Any) -> Optimizer:

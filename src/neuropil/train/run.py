@@ -18,6 +18,7 @@ from neuropil.learn import LearningRule
 from neuropil.rewire import Event, Rewirer, TopKast
 from neuropil.train.checkpoint import CheckpointError, CheckpointMismatchError, load_checkpoint, save_checkpoint
 from neuropil.train.environment import DECISIVE, describe_environment
+from neuropil.train.remote import Mirror, is_remote
 from neuropil.train.whole_files import hold, write_whole
 
 logger = logging.getLogger(__name__)
@@ -44,13 +45,15 @@ class Run:
     by the same recipe.
 
     Args:
-        folder: where the run is kept.
+        folder: where the run is kept; a URL that fsspec can write, such as ``s3://bucket/run``, is worked on in a copy
+            on this machine, which is sent after every epoch.
         recipe: what makes this run what it is, as plain values (numbers, strings, lists, mappings).
         device: where the run computes, for ``environment.json``.
         on_record: called with each record of an epoch, once it is written.
 
     Raises:
         RunError: the folder was made by another recipe, or holds other things.
+        RemoteError: it cannot be reached.
 
     Example:
         >>> import tempfile
@@ -69,11 +72,14 @@ class Run:
         device: torch.device | str = "cpu",
         on_record: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
-        self.folder = Path(folder)
+        self._mirror = Mirror(os.fspath(folder)) if is_remote(folder) else None
+        if self._mirror is not None:
+            self._mirror.download()
+        self.folder = Path(folder) if self._mirror is None else self._mirror.local
         self._device = device
         self._on_record = on_record
         self.recipe = _plain(recipe)
-        check_run_folder(self.folder, self.recipe)
+        self._check()
         path = self.folder / "recipe.yaml"
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -82,6 +88,19 @@ class Run:
         environment = self.folder / "environment.json"
         if not environment.exists():
             write_whole(environment, json.dumps(describe_environment(device), indent=2) + "\n")
+        if self._mirror is not None:
+            self._mirror.upload()
+
+    def _check(self) -> None:
+        """Raise a ``RunError`` if the run cannot be kept here."""
+        try:
+            check_run_folder(self.folder, self.recipe)
+        except RunError as error:
+            if self._mirror is None:
+                raise
+            raise RunError(str(error).replace(str(self.folder), self._mirror.url)) from error
+        if self._mirror is not None and self._mirror.has_others and not (self.folder / "recipe.yaml").exists():
+            raise RunError(f"Run: {self._mirror.url} must be empty or a run's, got one that holds other things")
 
     @property
     def summary(self) -> dict[str, Any] | None:
@@ -122,12 +141,14 @@ class Run:
         rule: LearningRule | None = None,
     ) -> None:
         """Write a checkpoint and delete all but the last two."""
-        path = self.folder / f"checkpoint-{epoch:05d}.safetensors"
+        path = self.checkpoint(epoch)
         save_checkpoint(
             path, epoch=epoch, model=model, optimizer=optimizer, scheduler=scheduler, rewirer=rewirer, rule=rule
         )
         for old in self._checkpoints()[_KEPT_CHECKPOINTS:]:
             old.unlink()
+        if self._mirror is not None:
+            self._mirror.keep_up()
 
     def restore(
         self,
@@ -165,16 +186,25 @@ class Run:
                 write_whole(path, "".join(json.dumps(record) + "\n" for record in kept))
         return epoch
 
+    def checkpoint(self, epoch: int) -> Path:
+        """Return where the checkpoint of an epoch lies."""
+        return self.folder / f"checkpoint-{epoch:05d}.safetensors"
+
     def finish(self, summary: Mapping[str, Any], *, keep_checkpoint: bool = True) -> None:
         """Write the summary: the run is done and will not be run again.
 
         Args:
             summary: plain values.
             keep_checkpoint: keep the last checkpoint, which holds the trained weights; the one before it goes.
+
+        Raises:
+            RemoteError: not all of it could be sent to where it is kept; the error says where it lies.
         """
         write_whole(self.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
         for old in self._checkpoints()[1 if keep_checkpoint else 0 :]:
             old.unlink()
+        if self._mirror is not None:
+            self._mirror.upload()
 
     @contextlib.contextmanager
     def held(self, patience: float = 0) -> Iterator[None]:

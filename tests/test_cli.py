@@ -68,12 +68,14 @@ def unwrapped(text):
 def test_help_names_every_command(neuropil):
     done = neuropil("--help")
     assert done.returncode == 0
-    for command in ("compare", "run", "report", "list", "show", "data"):
+    for command in ("compare", "run", "search", "report", "list", "show", "data"):
         assert re.search(rf"\b{command}\b", done.stdout)
     assert neuropil("--version").stdout.strip() == f"neuropil {__version__}"
 
 
-@pytest.mark.parametrize("command", [["compare"], ["run"], ["report"], ["list"], ["show"], ["data", "check"]])
+@pytest.mark.parametrize(
+    "command", [["compare"], ["run"], ["search"], ["report"], ["list"], ["show"], ["data", "check"]]
+)
 def test_every_command_explains_itself(command):
     done = CliRunner().invoke(app, [*command, "--help"])
     assert done.exit_code == 0

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from neuropil import __version__
 from neuropil.cli import bench, browse, results, runs
+from neuropil.cli.search import search
 
 app = typer.Typer(
     help="Does a biological principle help, at equal parameters and equal compute, over several seeds, "
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command("compare")(runs.compare)
 app.command("run")(runs.run)
+app.command("search")(search)
 app.command("report")(runs.report)
 app.command("results")(results.results)
 app.command("list")(browse.list_)

@@ -56,8 +56,18 @@ def compare(
     keep_checkpoints: Annotated[
         bool, typer.Option("--keep-checkpoints", help="Keep the trained weights of every run.")
     ] = False,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of comparisons: a run that one of them has done is taken over.",
+            show_default="the folder that OUT lies in",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="More than 10,000 runs are meant.")] = False,
 ) -> None:
     """Compare networks: arms × seeds, with the controls that each sparse arm needs; then a table and a report.
+
+    A list where a setting wants one value, such as epochs=[5,10], makes a grid: a comparison at each of them.
 
     Done runs are never repeated, and half-done ones go on: interrupt it whenever you like and give the same
     command again.
@@ -72,7 +82,7 @@ def compare(
 
     chosen = load_recipe(recipe, settings or ())
     console = Console()
-    with working_copy(out or Path("runs") / chosen.name) as folder, _Progress(console) as progress:
+    with working_copy(out or Path("runs") / chosen.name) as folder, RunsProgress(console) as progress:
         tasks = compare_(
             chosen,
             folder,
@@ -85,6 +95,8 @@ def compare(
             on=on,
             runs_per_gpu=runs_per_gpu,
             on_progress=progress.update,
+            root=root,
+            yes=yes,
         )
         progress.stop()
         _show_results(folder, console)
@@ -124,6 +136,9 @@ def run(
     from neuropil.train import working_copy
 
     chosen = load_recipe(recipe, settings or ())
+    if chosen.grid:
+        key, values = next(iter(chosen.grid.items()))
+        raise ValueError(f"run: {key} must be one value, got a grid of {len(values)}; try neuropil compare")
     arms = {found.name: found for found in expand_arms(chosen)}
     name = arm or next(found.name for found in arms.values() if not found.is_control)
     if name not in arms:
@@ -136,7 +151,7 @@ def run(
     with (
         # none but the lead touches it
         working_copy(kept if is_lead() else "runs", below=run_folder(Path(), name, seed).as_posix()) as root,
-        _Progress(console, is_shown=is_lead()) as progress,
+        RunsProgress(console, is_shown=is_lead()) as progress,
     ):
         tasks = list_tasks(chosen, [arms[name]], [seed], root)
         if n_processes() > 1:
@@ -209,7 +224,11 @@ def report(
 
 def _show_results(folder: Path, console: Console) -> None:
     from neuropil.compare import load_results, write_arms_csv, write_csv, write_report
+    from neuropil.compare.grid import is_grid
 
+    if is_grid(folder):
+        _show_grid(folder, console)
+        return
     results = load_results(folder)
     print_results(results, console)
     write_csv(results, folder / "results.csv")
@@ -218,27 +237,41 @@ def _show_results(folder: Path, console: Console) -> None:
     console.print(escape(f"report: {_named(written)}"), soft_wrap=True, highlight=False)
 
 
+def _show_grid(folder: Path, console: Console) -> None:
+    """Print the accuracy of all arms at all points of a grid, and write overview, tables and reports."""
+    from neuropil.cli.table import print_table
+    from neuropil.compare import load_results, write_overview
+    from neuropil.compare.grid import load_grid
+    from neuropil.compare.overview import overview_tables
+
+    grid, points = load_grid(folder)
+    first, *_ = overview_tables(grid, {name: load_results(folder / name) for name in points})
+    print_table(first.header, first.rows, console)
+    written = write_overview(folder)
+    console.print(escape(f"report: {written}"), soft_wrap=True, highlight=False)
+
+
 class Interrupted(Exception):  # noqa: N818 (it is no error)
     """The user has interrupted a command whose work is kept."""
 
 
-class _Progress:
-    """A bar over all epochs of all runs; silent where nobody watches."""
+class RunsProgress:
+    """A bar over all epochs of all runs, or all trials; silent where nobody watches."""
 
     def __init__(self, console: Console, *, is_shown: bool = True) -> None:
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("epochs"),
+            TextColumn("{task.fields[unit]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
             disable=not (is_shown and console.is_terminal),
         )
-        self._task = self._bar.add_task("starting", total=None)
+        self._task = self._bar.add_task("starting", total=None, unit="epochs")
 
-    def __enter__(self) -> "_Progress":
+    def __enter__(self) -> "RunsProgress":
         self._bar.start()
         return self
 
@@ -251,12 +284,17 @@ class _Progress:
         if kind is KeyboardInterrupt:
             raise Interrupted("interrupted; the same command goes on where this one stopped")
 
+    def update_trials(self, arm: str, done: int, total: int) -> None:
+        """Show how many trials of a search have ended."""
+        self._bar.update(self._task, description=f"last of {arm}", completed=done, total=total, unit="trials")
+
     def update(self, tasks: "Sequence[Task]") -> None:
         """Show how far all runs are."""
         done = sum(task.state == "done" for task in tasks)
         self._bar.update(
             self._task,
             description=f"{done} of {len(tasks)} runs",
+            unit="epochs",
             completed=sum(task.epochs_done for task in tasks),
             total=sum(task.recipe["training"]["epochs"] for task in tasks),
         )

@@ -65,6 +65,17 @@ def print_results(results: "Results", console: Console) -> None:
         console.print(escape(silence), style="yellow", highlight=False)
 
 
+def print_table(header: list[str], rows: list[list[str]], console: Console) -> None:
+    """Print a table in as many parts as the width of the terminal asks for, the first column in each."""
+
+    def part(columns: list[int]) -> Table:
+        return _table([header[i] for i in columns], [[row[i] for i in columns] for row in rows], [False] * len(rows))
+
+    for each in _in_parts([*range(1, len(header))], part, console):
+        console.print(each)
+        console.print()
+
+
 def _in_parts(columns: list[int], table: Callable[[list[int]], Table], console: Console) -> list[Table]:
     """Return tables of as many columns each, beside the first one, as there is room for."""
     unlimited = console.options.update(width=10_000)

@@ -1,7 +1,7 @@
 """From the arms of a recipe to all that is run: their controls come with them."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from neuropil.compare.recipe import Recipe, RecipeError, SpikingSection, TrainingSection
-from neuropil.compare.registry import describe_pattern, read_rewiring, split_arm
+from neuropil.compare.registry import describe_pattern, nearest, plain_start, read_rewiring, split_arm
 from neuropil.compare.rules import SPIKING_RULES, build_rule, rule_name, trains_spikes
 from neuropil.compare.sweeps import expand_sweeps
 from neuropil.connect import Dense, Ensembles, ErdosRenyi, Pattern
@@ -59,15 +59,21 @@ class Arm:
         return any(isinstance(pattern, Ensembles) for pattern in (*self.patterns, self.readout))
 
 
-def expand_arms(recipe: Recipe) -> list[Arm]:
+def expand_arms(recipe: Recipe, *, tuned: Collection[str] = ()) -> list[Arm]:
     """Return the arms of a recipe, a swept one as many arms, and their controls, controls first.
 
     Every sparse arm is compared with a dense network of the same width, a dense one of the same number of
     parameters, and an Erdős–Rényi one of the same density. Arms of the same expected density share them; an arm of
-    the recipe that is such a network already serves as the control.
+    the recipe that is such a network already serves as the control. Controls start and learn as their arms do, but
+    for what the recipe's ``controls`` say; the settings that these name are not looked at where arms share controls.
+
+    Args:
+        recipe: of the comparison.
+        tuned: settings of start and training, as ``training.learning_rate``, of which controls are to have values of
+            their own, like those that ``controls`` name.
 
     Raises:
-        RecipeError: a wiring does not fit the layers.
+        RecipeError: a wiring does not fit the layers, or there is no control of a name.
     """
     source = SOURCES[recipe.data.name]
     arms = []
@@ -76,6 +82,7 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
         parts = split_arm(description, len(recipe.model.hidden))
         arms.append(Arm(name, tuple(recipe.model.hidden), **parts._asdict()))
     controls: list[Arm] = []
+    own = {*tuned, *(key for control in recipe.controls.values() for key in _keys(control))}
     for arm in arms:
         arguments = {
             "input_shape": source.image_shape,
@@ -105,7 +112,7 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
                 other
                 for other in (*arms, *controls)
                 if other.rewiring is None
-                and start_and_training(recipe, other) == start_and_training(recipe, arm)
+                and _in_common(recipe, other, own) == _in_common(recipe, arm, own)
                 and (other.hidden, other.patterns, other.readout) == (twin["hidden"], twin["pattern"], twin["readout"])
             ]
             if not same:
@@ -116,7 +123,7 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
                     same_way = [
                         control
                         for control in controls
-                        if start_and_training(recipe, control) == start_and_training(recipe, arm)
+                        if _in_common(recipe, control, own) == _in_common(recipe, arm, own)
                     ]
                     name = _control_name(twin, taken=[control.name for control in same_way])
                     if name in {control.name for control in controls}:
@@ -130,7 +137,44 @@ def expand_arms(recipe: Recipe) -> list[Arm]:
         raise RecipeError(
             f"recipe {recipe.name}: arms.{clash.pop()}: this name belongs to a control that is added; try another"
         )
-    return controls + arms
+    for name in recipe.controls:
+        if name not in {control.name for control in controls}:
+            known = [control.name for control in controls]
+            hint = nearest(name, known) or f"; there are {', '.join(known) or 'none'}"
+            raise RecipeError(f"recipe {recipe.name}: controls.{name} must be a control that is added{hint}")
+    return [_with_own(control, recipe) for control in controls] + arms
+
+
+def _keys(description: Mapping[str, Any]) -> list[str]:
+    """Return the settings that a control has of its own, those of a part with a dot."""
+    return [
+        key
+        for part, values in description.items()
+        for key in (
+            [f"{part}.{inner}" for inner in values if inner != "scheme"] if isinstance(values, dict) else [part]
+        )
+    ]
+
+
+def _in_common(recipe: Recipe, arm: Arm, own: Collection[str]) -> tuple[Any, dict[str, Any]]:
+    """Return start and training of an arm, less the settings of which its controls have values of their own."""
+    start, training = start_and_training(recipe, arm)
+    if isinstance(start, dict):
+        start = {key: value for key, value in start.items() if f"start.{key}" not in own}
+    left = {key: value for key, value in training.model_dump().items() if f"training.{key}" not in own}
+    return None if "start" in own else start, left
+
+
+def _with_own(control: Arm, recipe: Recipe) -> Arm:
+    """Return a control with what the recipe says of it in place of what it has of its arm."""
+    said = recipe.controls.get(control.name, {})
+    try:
+        start = plain_start(said["start"]) if "start" in said else control.start
+        training = {**control.training, **said.get("training", {})}
+        recipe.training.replaced(training)
+    except ValueError as error:
+        raise RecipeError(f"recipe {recipe.name}: controls.{control.name}: {error}") from error
+    return replace(control, start=start, training=training)
 
 
 def start_and_training(recipe: Recipe, arm: Arm) -> tuple[Any, TrainingSection]:

@@ -4,15 +4,15 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import yaml
-
 from neuropil.compare.arms import Arm, expand_arms, run_folder, run_folds, run_recipe
-from neuropil.compare.parallel import Task, check_place, do_tasks, refuse_foreign_folders
+from neuropil.compare.grid import check_size, place_points, write_recipes
+from neuropil.compare.parallel import Task, check_place, refuse_foreign_folders
 from neuropil.compare.recipe import Recipe
+from neuropil.compare.sharing import do_each_once
 from neuropil.train import working_copy
 from neuropil.train.remote import is_remote
 from neuropil.train.run import HeldError
-from neuropil.train.whole_files import hold, write_whole
+from neuropil.train.whole_files import hold
 
 
 def compare(
@@ -28,11 +28,16 @@ def compare(
     on: str = "local",
     runs_per_gpu: int = 1,
     on_progress: Callable[[Sequence[Task]], None] | None = None,
+    root: str | os.PathLike[str] | None = None,
+    yes: bool = False,
 ) -> list[Task]:
     """Do every run of a recipe that is not done yet, in parallel processes.
 
     The runs lie in ``folder/ARM/seed-N``, with cross-validation in ``folder/ARM/seed-N/fold-K``. Whatever is there is
-    kept: runs that are done are not repeated, those that were killed go on from their last checkpoint.
+    kept: runs that are done are not repeated, those that were killed go on from their last checkpoint. The same run
+    done by another comparison, or by another arm, is taken over (:func:`neuropil.compare.sharing.do_each_once`).
+
+    With a grid, each of its points is a comparison in a sub-folder named after it; all their runs are done together.
 
     Args:
         recipe: what to compare.
@@ -49,16 +54,19 @@ def compare(
             must lie on a path that all machines share.
         runs_per_gpu: with Ray, how many runs share a GPU.
         on_progress: called about twice a second with all tasks.
+        root: folder of comparisons whose runs are taken over; default: the one that holds ``folder``.
+        yes: more than 10,000 runs are meant.
 
     Returns:
         All runs, with their states.
 
     Raises:
         ValueError: the device is not there, the recipe does not fit its data, a folder belongs to another recipe, Ray's
-            cluster cannot be reached, or another comparison is at work on the folder. Nothing has run then.
+            cluster cannot be reached, another comparison is at work on the folder, or there are more runs than that.
+            Nothing has run then.
         OSError: no space is left on the disk. What was written is kept, and can be gone on with.
     """
-    check_place(on, device, [recipe.training.precision])
+    check_size(recipe, yes=yes)
     if is_remote(folder):
         with working_copy(folder) as copy:
             return compare(
@@ -73,18 +81,25 @@ def compare(
                 on=on,
                 runs_per_gpu=runs_per_gpu,
                 on_progress=on_progress,
+                root=copy if root is None else root,  # none of whose folders is a comparison
+                yes=yes,
             )
     folder = Path(folder)
-    arms = expand_arms(recipe)
-    tasks = list_tasks(recipe, arms, recipe.seeds, folder)
+    places = place_points(recipe, folder)
+    tasks: list[Task] = []
+    for place, point in places.items():
+        tasks += list_tasks(point, expand_arms(point), point.seeds, place)
     refuse_foreign_folders(tasks)  # before anything is written
+    check_place(on, device, {point.training.precision for point in places.values()})
+    seeds = list(dict.fromkeys(seed for point in places.values() for seed in point.seeds))
+    tasks.sort(key=lambda task: seeds.index(task.recipe["seed"]))  # of the first seed all points, then on
     folder.mkdir(parents=True, exist_ok=True)
-    content = yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True)
     refusal = HeldError(f"compare: {folder} must be free, got one that another comparison is at work on")
     with hold(folder / ".lock", refusal):
-        write_whole(folder / "comparison.yaml", content)
-        do_tasks(
+        write_recipes(recipe, folder, places)
+        do_each_once(
             tasks,
+            folder.parent if root is None else Path(root),
             jobs=jobs,
             threads=threads,
             data_root=data_root,

@@ -39,9 +39,9 @@ def execute(
     dataset: data.Dataset | None = None,
     keep_checkpoint: bool = False,
     device: str = "cpu",
-    on_record: Callable[[Mapping[str, Any]], None] | None = None,
     patience: float = 0,
     ranks: Ranks | None = None,
+    after_epoch: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Do one run, or the rest of it, in this process; return its summary.
 
@@ -52,14 +52,14 @@ def execute(
         dataset: the data as :func:`neuropil.compare.splits.split_data` divides it for this run; None: it is loaded.
         keep_checkpoint: keep the trained weights.
         device: where to compute, as PyTorch names it.
-        on_record: called with the record of each epoch.
         patience: seconds to wait where another process is at work on the folder.
         ranks: the processes that share the run; all of them call this, each with a folder of its own.
+        after_epoch: as for :func:`neuropil.train.fit`; what it raises leaves a run that can be gone on with.
 
     Raises:
         ValueError: the folder belongs to another recipe, or the data is missing or damaged.
     """
-    run = Run(folder, recipe, device=device, on_record=on_record)
+    run = Run(folder, recipe, device=device)
     if run.summary is not None:
         return run.summary
     with run.held(patience), _log_to(run.folder / "log.txt") as warnings:
@@ -94,6 +94,7 @@ def execute(
             # here the network is always as training begins with it: fit takes up what was done before
             probes=build_probes(recipe, net, dataset),
             ranks=ranks,
+            after_epoch=after_epoch,
         )
         summary = {
             "status": result.status,

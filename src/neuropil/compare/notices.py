@@ -51,6 +51,9 @@ def collect_notices(results: Results) -> list[Notice]:
                 f"The run {'failed' if run.state == 'failed' else 'counts as missing'}: {run.reason}",
                 is_failure=True,
             )
+        if "taken_from" in run.summary:
+            where = str(run.summary["taken_from"]).partition("/seed-")[0]
+            note(run, f"The same run had been done as {where}, and was not repeated: its times were measured there.")
         for warning in run.summary.get("warnings", ()):
             note(run, str(warning))
         if run.summary.get("neurons_without_input"):

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -19,12 +19,15 @@ from pydantic import (
     model_validator,
 )
 
+from neuropil.compare.grid_axes import check_grid, lift_lists
 from neuropil.compare.probes import check_probes, plain_probes
+from neuropil.compare.recipe_keys import RecipeError as RecipeError
+from neuropil.compare.recipe_keys import fields_of, full_key, replace_setting, setting_types
 from neuropil.compare.registry import first_problem, nearest, plain_start, split_arm
 from neuropil.compare.rules import plain_rule
 from neuropil.compare.significance import Correction
 from neuropil.compare.statistics import Interval
-from neuropil.compare.sweeps import as_settings, expand_sweeps, list_sweeps
+from neuropil.compare.sweeps import expand_sweeps, list_sweeps
 from neuropil.connect import Ensembles
 from neuropil.data import SOURCES
 from neuropil.models.conv_encoder import conv_features
@@ -36,9 +39,8 @@ _NAME = "[a-z0-9][a-z0-9._-]*"  # of recipes and arms: they become folders
 _MOST_SEEDS = 10_000
 
 
-SECTIONS = ("data", "model", "spiking", "training")
 # in what arms may differ: how they learn, not how long or from how much
-_ARM_TRAINING = (
+ARM_TRAINING = (
     "rule",
     "optimizer",
     "learning_rate",
@@ -59,10 +61,6 @@ class _Loader(yaml.SafeLoader):
             if keys.count(key) > 1:
                 raise yaml.YAMLError(f"the key {key!r} stands twice")
         return super().construct_mapping(node, deep=deep)
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be read or does not make sense."""
 
 
 class _Section(BaseModel):
@@ -200,8 +198,8 @@ class TrainingSection(_Section):
             ValueError: a setting is unknown or wrong, or would give the arm another budget.
         """
         for key in settings:
-            if key not in _ARM_TRAINING:
-                hint = nearest(key, _ARM_TRAINING) or f"; an arm may have its own {', '.join(_ARM_TRAINING)}"
+            if key not in ARM_TRAINING:
+                hint = nearest(key, ARM_TRAINING) or f"; an arm may have its own {', '.join(ARM_TRAINING)}"
                 raise ValueError(f"training.{key} must be the same for all arms{hint}")
         try:
             return TrainingSection.model_validate({**self.model_dump(), **settings})
@@ -248,15 +246,36 @@ class Recipe(_Section):
         "holm", description="of p values, for the number of differences of one kind: holm, or none"
     )
     arms: dict[str, dict[str, Any]] = Field(min_length=1, description="wirings to compare, by name")
+    controls: dict[str, dict[str, Any]] = Field(
+        {}, description="start and training of controls that are added, by name, where they are not those of their arms"
+    )
+    grid: dict[str, list[Any]] = Field(
+        {}, description="settings and lists of their values: the comparison is made at each combination of them"
+    )
 
     @model_serializer(mode="wrap")
     def _dumped(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = dump(self)
         if self.spiking is None:
             del content["spiking"]  # a section without content is refused
-        if not self.probes:
-            del content["probes"]
+        for key in ("probes", "controls", "grid"):
+            if not content[key]:
+                del content[key]
         return content
+
+    @field_validator("grid", mode="before")
+    @classmethod
+    def _listed(cls, grid: Any) -> dict[str, list[Any]]:
+        return check_grid(grid)
+
+    @field_validator("controls")
+    @classmethod
+    def _own_only(cls, controls: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, description in controls.items():
+            for key in description:
+                if key not in ("start", "training"):
+                    raise ValueError(f"controls.{name}: a control may have its own start and training, got {key!r}")
+        return controls
 
     @field_validator("probes", mode="before")
     @classmethod
@@ -383,7 +402,8 @@ def load_recipe(recipe: str | os.PathLike[str], overrides: Sequence[str] = ()) -
         raise RecipeError(f"recipe {path.name} must hold keys and values, got {type(content).__name__}")
     content.setdefault("name", path.stem)
     for override in overrides:
-        _replace(content, override)
+        replace_setting(Recipe, content, override)
+    lift_lists(content, setting_types(Recipe))
     return parse_recipe(content, where=f"recipe {path.name}")
 
 
@@ -393,13 +413,18 @@ def parse_recipe(content: Mapping[str, Any], *, where: str = "recipe") -> Recipe
     Raises:
         RecipeError: with one sentence for the first thing that is wrong.
     """
+    if isinstance(grid := content.get("grid"), Mapping):
+        try:
+            content = {**content, "grid": {full_key(Recipe, str(key), content): listed for key, listed in grid.items()}}
+        except RecipeError as error:
+            raise RecipeError(f"{where}: grid: {error}") from None
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
         unknown = [problem for problem in error.errors() if problem["type"] == "extra_forbidden"]
         if unknown:
             *section, key = (str(part) for part in unknown[0]["loc"])
-            known = [*_fields(section)]
+            known = fields_of(Recipe, section)
             hint = nearest(key, known) or f"; known are {', '.join(known)}"
             raise RecipeError(f"{where}: {'.'.join([*section, key])} is unknown{hint}") from None
         raise RecipeError(f"{where}: {first_problem(error)}") from None
@@ -415,67 +440,3 @@ def _find(recipe: str | os.PathLike[str]) -> Path:
     raise RecipeError(
         f"recipe must be the path of a YAML file or one of {', '.join(known)}, got {name!r}{nearest(name, [*known])}"
     )
-
-
-def _fields(section: Sequence[str]) -> list[str]:
-    model: Any = Recipe
-    for part in section:
-        annotation = model.model_fields[part].annotation
-        model = next((kind for kind in get_args(annotation) if kind is not type(None)), annotation)
-    return list(model.model_fields)
-
-
-def _replace(content: dict[str, Any], override: str) -> None:
-    """Put one ``key=value`` into the contents of a recipe."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise RecipeError(f"a setting must have the form key=value, got {override!r}; try training.epochs=5")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{key}: the value must be YAML, got {text!r}") from error
-    *sections, last = _parts(_full_key(key, content), content.get("arms"))
-    for section in sections:
-        if content.get(section) is None:
-            content[section] = {}
-        content[section] = as_settings(section, content[section])
-        content = content[section]
-        if not isinstance(content, dict):
-            raise RecipeError(f"{key}: {section} must hold keys and values, got {content!r}")
-    content[last] = value
-
-
-def _parts(key: str, arms: Any) -> list[str]:
-    """Split a whole key into the names that lead to its value; an arm's name may hold dots."""
-    if key.startswith("arms."):
-        rest = key.removeprefix("arms.")
-        known = [arm for arm in (arms if isinstance(arms, dict) else ()) if rest.startswith(f"{arm}.")]
-        arm = max(known, key=len) if known else rest.rpartition(".")[0]
-        part, dot, setting = rest[len(arm) + 1 :].partition(".")
-        # the settings that are swept or tuned have dots of their own
-        inner = [setting] if part in ("sweep", "tune") else setting.split(".")
-        return ["arms", arm, part, *(inner if dot else [])]
-    return key.split(".")
-
-
-def _full_key(key: str, content: Mapping[str, Any]) -> str:
-    """Complete the last part of a key to a whole one, where only one key ends so."""
-    known = [name for name in Recipe.model_fields if name not in (*SECTIONS, "arms")]
-    known += [f"{section}.{name}" for section in SECTIONS for name in _fields([section])]
-    # a rate network becomes a spiking one by whole keys only
-    if content.get("spiking") is None and not key.startswith("spiking."):
-        known = [name for name in known if not name.startswith("spiking.")]
-    arms = content.get("arms")
-    if isinstance(arms, dict):
-        known += [f"arms.{arm}.{name}" for arm, values in arms.items() if isinstance(values, dict) for name in values]
-        if any(key.startswith(f"arms.{arm}.") for arm in arms):
-            return key
-    if key in known or key.startswith("model.start."):
-        return key
-    ending = [name for name in known if name.rpartition(".")[2] == key]
-    if len(ending) == 1:
-        return ending[0]
-    if ending:
-        raise RecipeError(f"setting {key!r} must be one key, got several; try {' or '.join(ending)}")
-    near = nearest(key, known) or nearest(key, [name.rpartition(".")[2] for name in known])
-    raise RecipeError(f"setting {key!r} is unknown{near or '; see: neuropil show recipe'}")

@@ -60,7 +60,7 @@ def list_sweeps(arms: Mapping[str, Mapping[str, Any]]) -> list[Sweep]:
             for key, listed in settings.items():
                 if str(key) in words:
                     raise ValueError(f"arms.{name}: {key} must be swept or tuned, got both")
-                words[str(key)] = _words(f"arms.{name}: {how}.{key}", listed)
+                words[str(key)] = name_values(f"arms.{name}: {how}.{key}", listed)
         if not words:
             continue
         values = {
@@ -93,7 +93,7 @@ def expand_sweeps(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, 
         found = {name: own}
         if name in sweeps:
             keys, values = sweeps[name].keys, sweeps[name].values
-            found = {new: _with(own, dict(zip(keys, chosen, strict=True))) for new, chosen in values.items()}
+            found = {new: with_settings(own, dict(zip(keys, chosen, strict=True))) for new, chosen in values.items()}
         for new, settings in found.items():
             if new in expanded or (new != name and new in arms and new not in sweeps):
                 raise ValueError(
@@ -103,7 +103,7 @@ def expand_sweeps(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, 
     return expanded
 
 
-def _with(description: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def with_settings(description: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return an arm with some settings in their places, those with a dot inside a part of it."""
     arm = dict(description)
     for key, value in values.items():
@@ -127,12 +127,28 @@ def as_settings(part: str, value: Any) -> Any:
     return {names[part]: value} if part in names and isinstance(value, str) else value
 
 
-def _words(where: str, values: Any) -> dict[str, Any]:
-    """Return the values of one setting by the words that stand for them in names."""
+def name_values(where: str, values: Any, *, with_settings: bool = False) -> dict[str, Any]:
+    """Return the values of one setting by the words that stand for them in names.
+
+    Args:
+        where: the setting, for errors.
+        values: listed, different from each other.
+        with_settings: whether a value may hold keys and values itself.
+
+    Raises:
+        ValueError: there is no such list.
+
+    Example:
+        >>> name_values("hidden", [[64], [64, 64]])
+        {'64': [64], '64-64': [64, 64]}
+    """
     if not isinstance(values, list) or not values:
         raise ValueError(f"{where} must be a list of values, got {values!r}; try [0, 0.05, 0.15]")
     words: dict[str, Any] = {}
     for value in values:
+        if with_settings and isinstance(value, Mapping):
+            words["-".join(f"{key}-{_part(part)}" for key, part in value.items())] = value
+            continue
         parts = value if isinstance(value, list) and value else [value]
         if any(isinstance(part, list | Mapping) for part in parts):
             raise ValueError(f"{where}: a value must be a number, a word or a list of them, got {value!r}")

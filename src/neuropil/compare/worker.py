@@ -87,7 +87,7 @@ def do_order(order: Order, shared: SharedData, tell: Callable[[int], None]) -> O
             dataset=shared.dataset(order.recipe["data"]),
             keep_checkpoint=order.keep_checkpoint,
             device=order.device,
-            on_record=lambda record: tell(record["epoch"]),
+            after_epoch=lambda record: tell(record["epoch"]),
             patience=order.patience,
         )
     except Exception as error:

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -84,6 +84,7 @@ def fit(
     penalties: Sequence[Penalty] = (),
     probes: Sequence[Probe] = (),
     ranks: Ranks | None = None,
+    after_epoch: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Result:
     """Train a classifier, measure it on the validation split after each epoch, and on the test set once, at the end.
 
@@ -118,6 +119,8 @@ def fit(
             seconds of an epoch are told without theirs, its memory with.
         ranks: the processes that train the network together, each on its share of every batch, which stays of the size
             that it would have in one process; all of them call this. ``run`` and ``probes`` are those of the lead.
+        after_epoch: called with the record of each epoch once it is kept, before the test set is used; to stop
+            training, it raises an exception, which is passed on.
 
     Returns:
         The history and the test figures, on all ranks. A loss that is not finite stops the run, with status
@@ -211,6 +214,8 @@ def fit(
             run.append(record)
             run.append_events(epoch, events)
             run.save(epoch, model, optimizer, scheduler, rewirer, rule)
+        if after_epoch is not None:
+            after_epoch(record)
     if result.status == "finished" and leads:
         test_loss, test_accuracy = evaluate_test(
             rule.predictor, dataset, loss=loss, precision=precision, seed=seed, batch_size=batch_size

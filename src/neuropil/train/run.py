@@ -4,7 +4,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,6 @@ class Run:
             on this machine, which is sent after every epoch.
         recipe: what makes this run what it is, as plain values (numbers, strings, lists, mappings).
         device: where the run computes, for ``environment.json``.
-        on_record: called with each record of an epoch, once it is written.
 
     Raises:
         RunError: the folder was made by another recipe, or holds other things.
@@ -70,14 +69,12 @@ class Run:
         recipe: Mapping[str, Any],
         *,
         device: torch.device | str = "cpu",
-        on_record: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         self._mirror = Mirror(os.fspath(folder)) if is_remote(folder) else None
         if self._mirror is not None:
             self._mirror.download()
         self.folder = Path(folder) if self._mirror is None else self._mirror.local
         self._device = device
-        self._on_record = on_record
         self.recipe = _plain(recipe)
         self._check()
         path = self.folder / "recipe.yaml"
@@ -118,8 +115,6 @@ class Run:
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one record to the metrics."""
         _append(self.folder / _METRICS, [record])
-        if self._on_record is not None:
-            self._on_record(record)
 
     def append_events(self, epoch: int, events: Sequence[Event]) -> None:
         """Add what rewiring did in an epoch."""

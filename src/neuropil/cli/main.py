@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from neuropil import __version__
-from neuropil.cli import bench, browse, results, runs
+from neuropil.cli import bench, browse, reproduce, results, runs
 from neuropil.cli.search import search
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command("results")(results.results)
 app.command("list")(browse.list_)
 app.command("show")(browse.show)
 app.command("bench")(bench.bench)
+app.command("reproduce")(reproduce.reproduce)
 data_app = typer.Typer(help="Look after the data sets.", no_args_is_help=True)
 data_app.command("check")(browse.check_data)
 app.add_typer(data_app, name="data")

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from neuropil.cli.table import print_results
 
 if TYPE_CHECKING:
-    from neuropil.compare import Task
+    from neuropil.compare import Following, Task
 
 RecipeArgument = Annotated[
     str, typer.Argument(help="Name of a bundled recipe (see: neuropil list recipes), or a YAML file.")
@@ -40,6 +40,14 @@ On = Annotated[
         "made for the occasion; ray://HOST:PORT, of another cluster, with folders on a path that all machines share."
     ),
 ]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        help="Follow the runs in tensorboard or mlflow (MLFLOW_TRACKING_URI, or a folder).",
+        show_default=False,
+    ),
+]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda or cuda:N. Runs at a time share a GPU.")]
 
 
@@ -64,6 +72,7 @@ def compare(
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="More than 10,000 runs are meant.")] = False,
+    track: Track = None,
 ) -> None:
     """Compare networks: arms × seeds, with the controls that each sparse arm needs; then a table and a report.
 
@@ -72,8 +81,8 @@ def compare(
     Done runs are never repeated, and half-done ones go on: interrupt it whenever you like and give the same
     command again.
     """
+    from neuropil.compare import Following, load_recipe
     from neuropil.compare import compare as compare_
-    from neuropil.compare import load_recipe
     from neuropil.compare.torchrun import n_processes
 
     if n_processes() > 1:
@@ -82,7 +91,11 @@ def compare(
 
     chosen = load_recipe(recipe, settings or ())
     console = Console()
-    with working_copy(out or Path("runs") / chosen.name) as folder, RunsProgress(console) as progress:
+    with (
+        working_copy(out or Path("runs") / chosen.name) as folder,
+        Following(track or (), folder) as following,
+        RunsProgress(console, following) as progress,
+    ):
         tasks = compare_(
             chosen,
             folder,
@@ -98,6 +111,7 @@ def compare(
             root=root,
             yes=yes,
         )
+        following.update(tasks)
         progress.stop()
         _show_results(folder, console)
     failed = [task for task in tasks if task.state == "failed"]
@@ -121,6 +135,7 @@ def run(
     threads: Threads = 1,
     device: Device = "cpu",
     on: On = "local",
+    track: Track = None,
 ) -> None:
     """Do one run of a recipe: one arm, one seed (all of its folds, where the recipe has folds); or go on with it where
     it was interrupted. Keeps its weights.
@@ -128,7 +143,7 @@ def run(
     Under ``torchrun --nproc-per-node N -m neuropil run …`` N processes do it together, each on its share of every
     batch, and with ``--device cuda`` each on a GPU of its own.
     """
-    from neuropil.compare import do_tasks, expand_arms, load_recipe
+    from neuropil.compare import Following, do_tasks, expand_arms, load_recipe
     from neuropil.compare.arms import run_folder
     from neuropil.compare.comparison import list_tasks
     from neuropil.compare.registry import nearest
@@ -151,13 +166,15 @@ def run(
     with (
         # none but the lead touches it
         working_copy(kept if is_lead() else "runs", below=run_folder(Path(), name, seed).as_posix()) as root,
-        RunsProgress(console, is_shown=is_lead()) as progress,
+        Following((track or ()) if is_lead() else (), root) as following,
+        RunsProgress(console, following, is_shown=is_lead()) as progress,
     ):
         tasks = list_tasks(chosen, [arms[name]], [seed], root)
         if n_processes() > 1:
             do_together(tasks, on_progress=progress.update, **given)
         else:
             do_tasks(tasks, jobs=1, keep_checkpoints=True, on=on, on_progress=progress.update, **given)
+        following.update(tasks)
     if not is_lead():
         return
     summaries = []
@@ -256,9 +273,10 @@ class Interrupted(Exception):  # noqa: N818 (it is no error)
 
 
 class RunsProgress:
-    """A bar over all epochs of all runs, or all trials; silent where nobody watches."""
+    """A bar over all epochs of all runs, or all trials, silent where nobody watches; and what else follows them."""
 
-    def __init__(self, console: Console, *, is_shown: bool = True) -> None:
+    def __init__(self, console: Console, following: "Following | None" = None, *, is_shown: bool = True) -> None:
+        self._following = following
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -290,6 +308,8 @@ class RunsProgress:
 
     def update(self, tasks: "Sequence[Task]") -> None:
         """Show how far all runs are."""
+        if self._following is not None:
+            self._following.update(tasks)
         done = sum(task.state == "done" for task in tasks)
         self._bar.update(
             self._task,

@@ -4,6 +4,7 @@ from neuropil.compare.arms import Arm, expand_arms, run_recipe
 from neuropil.compare.arms_csv import write_arms_csv
 from neuropil.compare.comparison import compare
 from neuropil.compare.execute import execute
+from neuropil.compare.following import Following
 from neuropil.compare.grid import expand_grid
 from neuropil.compare.identity import run_identity
 from neuropil.compare.overview import write_overview
@@ -18,6 +19,7 @@ from neuropil.compare.table import table_rows
 
 __all__ = [
     "Arm",
+    "Following",
     "Recipe",
     "RecipeError",
     "Results",

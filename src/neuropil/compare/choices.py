@@ -23,7 +23,10 @@ def chosen_candidates(arms: Mapping[str, Mapping[str, Any]], runs: Runs) -> dict
     chosen = {}
     for sweep in list_sweeps(arms):
         for name, candidates in sweep.choices.items():
-            scores = {candidate: _score(runs[candidate].values()) for candidate in candidates}
+            scores = {
+                candidate: mean_validation((run.state, run.validation_accuracy(-1)) for run in runs[candidate].values())
+                for candidate in candidates
+            }
             known = {candidate: score for candidate, score in scores.items() if score is not None}
             if len(known) == len(scores):
                 best = max(known, key=known.__getitem__)
@@ -62,10 +65,15 @@ def with_reference(
     return {name: found for name in names if name != found and (name not in candidates or name in chosen.values())}
 
 
-def _score(runs: Iterable[RunResult]) -> float | None:
-    """Return the mean validation accuracy after the last epoch, 0 for runs that diverged; None without any run."""
-    values = []
-    for run in runs:
-        value = 0.0 if run.state == "diverged" else run.validation_accuracy(-1) if run.state == "done" else None
-        values += [] if value is None else [value]
+def mean_validation(runs: Iterable[tuple[str, float | None]]) -> float | None:
+    """Return the mean of runs' accuracies on the validation split, by which candidates are chosen.
+
+    Args:
+        runs: state and accuracy of each; one that diverged counts 0, one that is not done nothing.
+
+    Returns:
+        None where no run has ended.
+    """
+    known = [(state, 0.0 if state == "diverged" else accuracy) for state, accuracy in runs]
+    values = [accuracy for state, accuracy in known if state in ("done", "diverged") and accuracy is not None]
     return math.fsum(values) / len(values) if values else None

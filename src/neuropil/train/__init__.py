@@ -11,10 +11,12 @@ from neuropil.train.remote import RemoteError, local_copy, working_copy
 from neuropil.train.rounds import cosine_in_rounds
 from neuropil.train.run import Run, RunError
 from neuropil.train.subnormals import flush_subnormals
+from neuropil.train.tracking import MLflow, TensorBoard, Tracker
 
 __all__ = [
     "CheckpointError",
     "CheckpointMismatchError",
+    "MLflow",
     "PeakMemory",
     "Penalty",
     "Probe",
@@ -27,6 +29,8 @@ __all__ = [
     "Result",
     "Run",
     "RunError",
+    "TensorBoard",
+    "Tracker",
     "cosine_in_rounds",
     "evaluate",
     "evaluate_test",

@@ -29,6 +29,7 @@ from neuropil.train.precision import PRECISIONS, Precision, computing_in
 from neuropil.train.probes import Probe, Probing
 from neuropil.train.run import Run
 from neuropil.train.subnormals import flush_subnormals
+from neuropil.train.tracking import Tracker, tell
 from neuropil.units import Unit
 
 logger = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ def fit(
     probes: Sequence[Probe] = (),
     ranks: Ranks | None = None,
     after_epoch: Callable[[Mapping[str, Any]], None] | None = None,
+    trackers: Sequence[Tracker] = (),
 ) -> Result:
     """Train a classifier, measure it on the validation split after each epoch, and on the test set once, at the end.
 
@@ -121,6 +123,7 @@ def fit(
             that it would have in one process; all of them call this. ``run`` and ``probes`` are those of the lead.
         after_epoch: called with the record of each epoch once it is kept, before the test set is used; to stop
             training, it raises an exception, which is passed on.
+        trackers: where each epoch's record and the test figures go too, such as a :class:`neuropil.train.TensorBoard`.
 
     Returns:
         The history and the test figures, on all ranks. A loss that is not finite stops the run, with status
@@ -157,13 +160,14 @@ def fit(
     rule.set_length(epochs=epochs, steps_per_epoch=steps_per_epoch)
     leads = ranks is None or ranks.is_lead
     if not leads:
-        run, probes = None, ()
+        run, probes, trackers = None, (), ()
     if ranks is not None:
         done = ranks.restore(run, rule, scheduler, rewirer)
         ranks.attach(rule, rewirer, all_penalties, dataset.normalize(dataset.train.images[:2]).to(device))
     else:
         done = run.restore(model, optimizer, scheduler, rewirer, rule) if run else 0
     result = Result("finished", run.metrics() if run else [], probes=run.probes() if run else [])
+    tell(trackers, result.history)
     n_samples = _samples_at_once(model, batch_size)
     probing = Probing(probes, model, dataset, seed, steps_per_epoch)
     if done == 0 and not result.probes:
@@ -216,6 +220,7 @@ def fit(
             run.save(epoch, model, optimizer, scheduler, rewirer, rule)
         if after_epoch is not None:
             after_epoch(record)
+        tell(trackers, [record])
     if result.status == "finished" and leads:
         test_loss, test_accuracy = evaluate_test(
             rule.predictor, dataset, loss=loss, precision=precision, seed=seed, batch_size=batch_size
@@ -224,6 +229,8 @@ def fit(
             result.test_loss, result.test_accuracy = test_loss, test_accuracy
         else:
             result.status = "diverged"
+    for tracker in trackers:
+        tracker.finish({key: getattr(result, key) for key in ("status", "test_loss", "test_accuracy")})
     if ranks is None:
         return result
     ranks.detach()

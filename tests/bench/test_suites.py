@@ -354,3 +354,4 @@ def test_rules_are_told_with_their_operations(tiny):
     assert dense["feedback-alignment"]["flops_of_backpropagation"] == pytest.approx(1, abs=0.01)
     assert dense["readout-only"]["flops_of_backpropagation"] < 0.5
     assert all(row["peak_bytes"] >= row["passing_bytes"] > 0 for row in rows)
+    assert dense["backpropagation"]["peak_bytes"] > dense["backpropagation"]["passing_bytes"]  # gradients

@@ -13,6 +13,7 @@ from neuropil.compare.recipe import Recipe
 from neuropil.compare.report import describe_progress, write_report
 from neuropil.compare.results import COLUMNS, ArmResult, Results, load_results, write_csv
 from neuropil.compare.table import NONE, accuracy_text, difference_text
+from neuropil.train.whole_files import write_whole
 
 
 @dataclass(frozen=True)
@@ -155,4 +156,4 @@ def write_page(path: Path, kicker: str, title: str, paragraphs: Sequence[str], t
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     page = environment.from_string(template).render(kicker=kicker, title=title, paragraphs=paragraphs, tables=tables)
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)

@@ -28,6 +28,7 @@ from neuropil.compare.search_space import Choice, corner_values, plain_space, re
 from neuropil.compare.search_study import Proposal, Pruner, Study, locked
 from neuropil.compare.sweeps import expand_sweeps, with_settings
 from neuropil.train.run import read_metrics
+from neuropil.train.whole_files import write_whole
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def search(
     )
     with locked(folder / "tuned.lock"):  # processes that have shared the trials find the runs done
         text = yaml.safe_dump(tuned.model_dump(), sort_keys=False, allow_unicode=True)
-        (folder / "tuned.yaml").write_text(text, encoding="utf-8")
+        write_whole(folder / "tuned.yaml", text)
         tasks = compare(
             tuned,
             folder / "tuned",
@@ -255,7 +256,7 @@ def _settle(run: Path, end: _Ended, epochs: int) -> None:
     """Write down how a trial ended, and delete its checkpoints."""
     state = "complete" if end.epoch >= epochs else "pruned"
     told = {"state": state, "epoch": end.epoch, "validation_accuracy": end.accuracy}
-    (run / "trial.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    write_whole(run / "trial.json", json.dumps(told, indent=2) + "\n")
     for old in run.glob("checkpoint-*"):
         old.unlink()
 

@@ -74,8 +74,7 @@ def run_one(network: str, hidden: int, batch: int, settings: Settings) -> list[R
             mine, base = operations[name], operations.get(REFERENCE)
             if mine and base:
                 row["flops_of_backpropagation"] = round(mine / base, 3)
-            made = tensors_of(one)
-            row["peak_bytes"], row["passing_bytes"] = made.peak(), made.passing_peak()
+            row["peak_bytes"], row["passing_bytes"] = peaks_of(one)
         rows.append(row)
     return rows
 
@@ -128,11 +127,11 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def tensors_of(one: Contestant) -> TensorBytes:
-    """Return the count of the tensors that a step makes: gradients, and, of what passes, activities above all."""
+def peaks_of(one: Contestant) -> tuple[int, int]:
+    """Return the most bytes of tensors that a step makes: with gradients; and of what passes, activities above all."""
     step = training_step(one)
     step()  # states of the optimizer are made at the first step
     made = TensorBytes()
     with made:
         step()
-    return made
+    return made.peak(), made.passing_peak()  # while the network, which has the gradients, is there

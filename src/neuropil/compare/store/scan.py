@@ -48,7 +48,7 @@ class Problem(NamedTuple):
 def scan(root: Path) -> tuple[list[RunFolder], list[Problem]]:
     """Find the run folders below a root: those that hold a ``recipe.yaml``. Nothing inside of one is searched.
 
-    Folders whose names begin with a dot are passed over. Links to folders are followed, but not in circles. What
+    Folders whose names begin with a dot, and the trials of searches, are passed over. Links to folders are followed, but not in circles. What
     appears or vanishes meanwhile may or may not be found; it does no harm.
 
     Args:
@@ -90,7 +90,7 @@ def _subfolders(
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Give the folders to look into, each with where the links on the way to it lead."""
     for name, entry in entries.items():
-        if name.startswith(".") or not _is_folder(entry):
+        if name.startswith(".") or (name == "trials" and "search.yaml" in entries) or not _is_folder(entry):
             continue
         if not entry.is_symlink():
             yield name, links

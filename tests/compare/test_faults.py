@@ -156,7 +156,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_table(recipe, tmp_path):
     # and at once again, whether they have ended or not; then everything
     process = subprocess.Popen(command, **quiet)
     have_gone_on(n_epochs())
-    assert not {*left} & {pid for pid, _, _ in processes()}
+    wait_for(lambda: not {*left} & {pid for pid, _, _ in processes()})
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert len(list(folder.rglob("summary.json"))) < 4

@@ -303,7 +303,7 @@ def test_without_scripts_everything_is_there(visit: Visit) -> None:
     assert page.locator(f"{RESULTS}:visible").count() == 6
     assert page.locator("form:visible").count() == 0
     assert page.locator(".chart:visible").count() == 0
-    assert page.locator("img").count() == page.locator("img:not([hidden])").count() == 8
+    assert page.locator("img").count() == page.locator("img:not([hidden])").count() == 9
     assert page.locator("nav a:visible").count() == page.locator("h2").count()
     with_scripts = visit()
     assert with_scripts.locator(".chart:visible").count() == 2

@@ -274,7 +274,7 @@ def tiny(monkeypatch, tmp_path):
                 execute(task.recipe, task.folder)
             task.state = "done"
 
-    monkeypatch.setattr("neuropil.compare.comparison.do_tasks", do_here)
+    monkeypatch.setattr("neuropil.compare.sharing.do_tasks", do_here)
     monkeypatch.setattr("neuropil.compare.write_report", lambda folder: folder / "report.html")  # has tests of its own
     monkeypatch.chdir(tmp_path)
     return done

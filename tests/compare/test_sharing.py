@@ -6,7 +6,6 @@ import yaml
 
 from neuropil.compare import compare, execute, run_identity, sharing
 from neuropil.compare.recipe import parse_recipe
-from neuropil.compare.sharing import find_runs
 from neuropil.train.environment import describe_environment
 
 SMALL = {
@@ -83,18 +82,22 @@ def test_runs_of_another_machine_or_version_are_not(here, made_up, asked, tmp_pa
 
 def test_another_root_is_looked_through(here, made_up, asked, tmp_path):
     place = tmp_path / "deep" / "below"
-    assert not find_runs(place, {"0"})
     compare(again(made_up), place / "again", root=tmp_path)
     assert asked == []
     assert summary(place / "again", "m")["taken_from"] == "made-up/mixer/seed-0"
 
 
-def test_folders_that_are_no_comparison_are_not_looked_into(here):
-    recipe = yaml.safe_load((here / "mixer" / "seed-0" / "recipe.yaml").read_text())
-    identity = run_identity(recipe)
-    assert find_runs(here.parent, {identity}) == {identity: [here / "mixer" / "seed-0"]}
+def test_folders_that_are_no_comparison_are_not_looked_into(here, made_up, asked, tmp_path, monkeypatch):
     (here / "comparison.yaml").unlink()
-    assert find_runs(here.parent, {identity}) == {}
+    monkeypatch.setattr(sharing, "do_tasks", lambda tasks, **_: asked.extend(task.folder for task in tasks))
+    tasks = compare(again(made_up), tmp_path / "again")
+    assert asked == [task.folder for task in tasks]
+
+
+def test_with_ray_whose_machines_are_not_known_nothing_is_taken_over(here, made_up, asked, tmp_path, monkeypatch):
+    monkeypatch.setattr(sharing, "do_tasks", lambda tasks, **_: asked.extend(task.folder for task in tasks))
+    tasks = compare(again(made_up), tmp_path / "again", on="ray")
+    assert asked == [task.folder for task in tasks]
 
 
 def test_a_half_done_run_gives_way(here, made_up, asked, tmp_path):

@@ -141,5 +141,5 @@ def test_every_report_has_it(made_up: Any, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(figures, "wiring_pictures", lambda results: {})
     monkeypatch.setattr(rewiring_figures, "rewiring_pictures", lambda results: {})
     html = write_report(made_up.comparison(spiking={"steps": 8})).read_text(encoding="utf-8")
-    assert "<h2>What is sparse</h2>" in html
+    assert '">What is sparse</h2>' in html
     assert re.search(r"readout\.weight \(\w+, 10 × 32\): dense, read-out", html)

@@ -54,7 +54,7 @@ def test_defaults_are_the_published_ones():
         ({"spiking": {"stepz": 3}}, "recipe: spiking.stepz is unknown; try 'steps'"),
         (
             {"spiking": {"zzz": 3}},
-            "recipe: spiking.zzz is unknown; known are neurons, steps, encoding, scale, frozen, rate_penalty, "
+            "recipe: spiking.zzz is unknown; known are neurons, output, steps, encoding, scale, frozen, rate_penalty, "
             "rate_warm_up",
         ),
         ({"spikin": {}}, "recipe: spikin is unknown; try 'spiking'"),

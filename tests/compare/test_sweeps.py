@@ -181,7 +181,7 @@ def test_the_report_has_a_picture_of_each_sweep(made_up: Any, seeds: int) -> Non
     assert base64.b64decode(picture.partition(",")[2]).rstrip().endswith(b"</svg>")
     assert sweep_pictures(results) == [(key, picture)]
     html = write_report(folder).read_text()
-    assert "<h2>Sweep</h2>" in html
+    assert '">Sweep</h2>' in html
     assert 'alt="Test accuracy against p_inter, of swept arms and their controls"' in html
     assert "words-random" in html
 

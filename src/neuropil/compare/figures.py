@@ -170,12 +170,12 @@ def cost_picture(
         label: of the axis.
 
     Returns:
-        An SVG picture as a data URI, or None where there is nothing to draw.
+        An SVG picture as a data URI, or None where there is nothing to draw, or all arms cost the same.
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     shown = [(arm, arm.accuracy, x) for name, arm in results.arms.items() if arm.accuracy and (x := values.get(name))]
-    if not shown:
+    if not shown or (len(shown) > 1 and len({x for _, _, x in shown}) == 1 and not ranges):
         return None
     pale = _beside_the_point(results)
     figure = new_figure(5.4, max(3.3, 0.7 + 0.2 * sum(arm.arm.name not in pale for arm, _, _ in shown)))

@@ -10,7 +10,7 @@ def describe_probe(shown: ProbePicture) -> tuple[str, str]:
     Example:
         >>> from neuropil.compare.probes import read_probe
         >>> plan = read_probe({"measure": "norms", "every": 50, "epochs": [], "name": "often"})
-        >>> describe_probe(ProbePicture(plan, None, ()))[1]
+        >>> describe_probe(ProbePicture(plan, None, None, ()))[1]
         'Measured on the first 256 training images, after every 50 steps. Nothing has been recorded yet.'
     """
     plan = shown.plan

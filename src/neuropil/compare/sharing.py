@@ -39,7 +39,7 @@ def do_each_once(
     A run that is finished in a comparison below ``root``, on the same kind of machine, with the same versions, commit
     and number of threads, is taken over: its folder's small files are copied, and the summary says where from, as
     ``taken_from``. Of tasks that are the same run, one is done. Where weights are kept, only a run that has kept its
-    own is taken over. Times are those measured then.
+    own is taken over. Times are those measured then. With Ray, whose machines are not known, nothing is taken over.
 
     Args:
         tasks: their states are kept up to date.
@@ -50,12 +50,12 @@ def do_each_once(
     Raises:
         ValueError: as :func:`neuropil.compare.do_tasks`.
     """
-    here = {**describe_environment(device), "threads": threads}
+    here = {**describe_environment(device), "threads": threads} if on == "local" else None
     groups: dict[str, list[Task]] = {}
     for task in tasks:
         groups.setdefault(run_identity(task.recipe), []).append(task)
     wanted = {identity for identity, group in groups.items() if any(task.summary is None for task in group)}
-    elsewhere = _find_runs(root, wanted) if wanted else {}
+    elsewhere = _find_runs(root, wanted) if wanted and here is not None else {}
     repeated: list[tuple[Task, Task]] = []
     for identity in wanted:
         group = groups[identity]
@@ -103,8 +103,10 @@ def _find_runs(root: Path, identities: Collection[str]) -> dict[str, list[Path]]
     return found
 
 
-def _serves(folder: Path, here: Mapping[str, Any], with_weights: bool) -> bool:
-    """Say whether a finished run stands for one that would be done here."""
+def _serves(folder: Path, here: Mapping[str, Any] | None, with_weights: bool) -> bool:
+    """Say whether a finished run stands for one that would be done here; never where this is not known."""
+    if here is None:
+        return False
     summary, environment = read_json(folder / "summary.json"), read_json(folder / "environment.json")
     return (
         summary is not None

@@ -48,8 +48,8 @@ class Problem(NamedTuple):
 def scan(root: Path) -> tuple[list[RunFolder], list[Problem]]:
     """Find the run folders below a root: those that hold a ``recipe.yaml``. Nothing inside of one is searched.
 
-    Folders whose names begin with a dot, and the trials of searches, are passed over. Links to folders are followed, but not in circles. What
-    appears or vanishes meanwhile may or may not be found; it does no harm.
+    Folders whose names begin with a dot, and the trials of searches, are passed over. Links to folders are followed,
+    but not in circles. What appears or vanishes meanwhile may or may not be found; it does no harm.
 
     Args:
         root: an existing folder.

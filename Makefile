@@ -32,6 +32,10 @@ results: $(READY)  ## make the tables in results/ again, from data under NEUROPI
 	for recipe in counter-current-mnist rules-mnist rules-ensembles rules-cifar-10 e-prop-digits emergence-cifar-10; do \
 		$(BIN)/neuropil compare $$recipe && cp runs/$$recipe/results.csv results/$$recipe.csv || exit 1; \
 	done
+	name=counter-current-mnist-40; $(BIN)/neuropil compare counter-current-mnist name=$$name epochs=40 && \
+		cp runs/$$name/results.csv results/$$name.csv
+	name=rules-fashion-mnist; $(BIN)/neuropil compare rules-mnist name=$$name data.name=fashion-mnist && \
+		cp runs/$$name/results.csv results/$$name.csv
 	for optimizer in adam sgd; do \
 		$(BIN)/neuropil compare emergence-$$optimizer name=emergence-fashion-mnist-4-$$optimizer data.name=fashion-mnist \
 			hidden='[128,128,128]' epochs=5 batch_size=128 seeds=3 && \

@@ -4,16 +4,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEV := $(VENV)/.ready-dev
 
 .PHONY: demo test lint results bench clean
 
 demo: $(READY)  ## the main job, on data that ships with scikit-learn: under two minutes
 	$(BIN)/neuropil compare digits
 
-test: $(READY)  ## all tests, docstring and README examples included
+test: $(DEV)  ## all tests, docstring and README examples included
 	$(BIN)/pytest -n auto --dist worksteal
 
-lint: $(READY)  ## format, style and types
+lint: $(DEV)  ## format, style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -60,7 +61,7 @@ results: $(READY)  ## make the tables in results/ again, from data under NEUROPI
 	$(BIN)/python examples/dynamic_pruning.py digits results/dynamic-pruning-digits.csv
 	$(BIN)/python examples/dynamic_pruning.py fashion-mnist results/dynamic-pruning-fashion-mnist.csv --images 3000
 
-bench: $(READY)  ## time layers, networks, events, rewiring, neurons, sheer size, measures and rules of learning
+bench: $(DEV)  ## time layers, networks, events, rewiring, neurons, sheer size, measures and rules of learning
 	$(BIN)/neuropil bench
 
 clean:
@@ -69,5 +70,10 @@ clean:
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+# beside it, all that tests and checks need: the extras, other libraries to compare with
+$(DEV): $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@

@@ -30,11 +30,13 @@ results: $(READY)  ## make the tables in results/ again, from data under NEUROPI
 		$(BIN)/neuropil compare emergence-$$optimizer name=emergence-digits-$$depth-$$optimizer hidden=$$hidden && \
 			cp runs/emergence-digits-$$depth-$$optimizer/results.csv results/emergence-digits-$$depth-$$optimizer.csv || exit 1; \
 	done; done
-	for recipe in counter-current-mnist rules-mnist rules-ensembles rules-cifar-10 e-prop-digits emergence-cifar-10; do \
+	for recipe in counter-current-mnist rules-mnist rules-ensembles e-prop-digits emergence-cifar-10; do \
 		$(BIN)/neuropil compare $$recipe && cp runs/$$recipe/results.csv results/$$recipe.csv || exit 1; \
 	done
 	name=counter-current-mnist-40; $(BIN)/neuropil compare counter-current-mnist name=$$name epochs=40 && \
 		cp runs/$$name/results.csv results/$$name.csv
+	name=rules-cifar-10-narrow; $(BIN)/neuropil compare rules-cifar-10 name=$$name epochs=2 seeds=1 \
+		convolutions='[16,16,32,32,64]' && cp runs/$$name/results.csv results/$$name.csv
 	name=rules-fashion-mnist; $(BIN)/neuropil compare rules-mnist name=$$name data.name=fashion-mnist && \
 		cp runs/$$name/results.csv results/$$name.csv
 	for optimizer in adam sgd; do \

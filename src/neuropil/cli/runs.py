@@ -84,11 +84,10 @@ def compare(
     from neuropil.compare import Following, load_recipe
     from neuropil.compare import compare as compare_
     from neuropil.compare.torchrun import n_processes
+    from neuropil.train import working_copy
 
     if n_processes() > 1:
         raise ValueError("compare must start its runs itself, got torchrun; try torchrun with neuropil run, or --jobs")
-    from neuropil.train import working_copy
-
     chosen = load_recipe(recipe, settings or ())
     console = Console()
     with (

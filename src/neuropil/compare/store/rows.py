@@ -51,11 +51,13 @@ def read_row(root: Path, run: RunFolder) -> tuple[Row, list[str]]:
     if state == "missing" and "arm" not in recipe and (told := read_json(folder / "summary.json")) is not None:
         # a run of its own: its maker decides what the summary says
         state, reason, summary = ("diverged" if told.get("status") == "diverged" else "done"), None, told
+    had_lines = _has_lines(folder / "metrics.jsonl")  # looked at first: lines may be added meanwhile
     metrics = [record for record in read_metrics(folder) if isinstance(record, dict)]
-    if not metrics and _has_lines(folder / "metrics.jsonl"):
+    if not metrics and had_lines:
         unread.append("metrics.jsonl")
+    was_there = (folder / "environment.json").exists()
     environment = read_json(folder / "environment.json")
-    if environment is None and (folder / "environment.json").exists():
+    if environment is None and was_there:
         unread.append("environment.json")
     last = metrics[-1] if metrics else {}
     seconds = [record["seconds"] for record in metrics if is_number(record.get("seconds"))]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from neuropil.compare.search_space import Choice, Span
 from neuropil.compare.sweeps import name_values
 from neuropil.randomness import derived_seed
+from neuropil.train.whole_files import hold
 
 if TYPE_CHECKING:
     import optuna
@@ -268,19 +269,13 @@ def _values(space: Mapping[str, Choice], params: Mapping[str, Any]) -> dict[str,
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock on a file, which is made, while the block runs; it goes with its process (none on Windows).
+    """Hold a lock on a file, which is made, while the block runs; it goes with its process.
 
     Raises:
         BlockingIOError: another process holds it, and ``wait`` is False.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    with hold(path, BlockingIOError(f"{path} is held by another process"), patience=-1 if wait else 0):
         yield
 
 

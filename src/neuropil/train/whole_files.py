@@ -37,7 +37,7 @@ def hold(lock: Path, refusal: Exception, *, patience: float = 0) -> Iterator[Non
     Args:
         lock: the file, which is made and stays; nothing is written to it.
         refusal: what is raised where another process holds it.
-        patience: seconds to wait for that one.
+        patience: seconds to wait for that one; below 0: as long as it takes.
     """
     import filelock
 
